@@ -1,0 +1,2 @@
+//! LOMS: an order backend for shops.
+pub mod domain;
