@@ -122,15 +122,15 @@ impl WarehouseId {
 
 /// How many units of one SKU: 1 to 1,000,000.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Count(u32);
+pub struct Count(i32);
 
 impl Count {
-    pub const MAX: u32 = 1_000_000;
+    pub const MAX: i32 = 1_000_000;
 
     /// # Errors
     /// [`Invalid::Count`] outside of 1 to 1,000,000.
     pub fn new(units: i64) -> Result<Self, Invalid> {
-        match u32::try_from(units) {
+        match i32::try_from(units) {
             Ok(units @ 1..=Self::MAX) => Ok(Self(units)),
             _ => Err(Invalid::Count),
         }
@@ -145,6 +145,12 @@ impl Count {
     #[must_use]
     pub fn units(self) -> i64 {
         i64::from(self.0)
+    }
+
+    /// The same in the width of the databases' `count` columns.
+    #[must_use]
+    pub fn as_i32(self) -> i32 {
+        self.0
     }
 }
 

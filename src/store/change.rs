@@ -1,0 +1,150 @@
+//! One command's durable effect: all of it is written, or none.
+
+use crate::domain::cart::{Cart, Edit};
+use crate::domain::order::{Order, Status};
+use crate::domain::stock::{Shelf, Shortage};
+use crate::domain::{Sku, Time, UserId, WarehouseId};
+
+use super::idempotency::{Keyed, Outcome};
+
+/// A change carries the state as it is after it; the state before it is one version older.
+#[derive(Debug)]
+pub enum Change {
+    CartEdited {
+        user: UserId,
+        cart: Cart,
+        edit: Edit,
+        key: Option<Keyed>,
+    },
+    /// A new order, reserved or failed. A purchase empties the cart, which is then at this version.
+    OrderPlaced {
+        order: Box<Order>,
+        shortages: Vec<Shortage>,
+        emptied_cart_version: Option<i64>,
+        key: Option<Keyed>,
+    },
+    /// An order that awaited payment was payed or cancelled.
+    OrderMoved {
+        order: Box<Order>,
+        movement: Movement,
+    },
+    /// Shelves were counted or adjusted. Stands alone in its batch.
+    StockEdited {
+        edit: StockEdit,
+        key: Option<Keyed>,
+    },
+}
+
+/// What an order that leaves `awaiting_payment` does to its reserved stock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Movement {
+    WriteOff,
+    Release,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StockEdit {
+    /// So many units lie there.
+    Count(Vec<ShelfEdit>),
+    /// So many units more, or less.
+    Adjust { row: ShelfEdit, reason: String, at: Time },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShelfEdit {
+    pub sku: Sku,
+    pub warehouse: WarehouseId,
+    pub units: i64,
+}
+
+/// How much a change adds to a shelf's columns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShelfDelta {
+    pub sku: Sku,
+    pub warehouse: WarehouseId,
+    pub on_hand: i64,
+    pub reserved: i64,
+}
+
+/// What became of a change whose batch was committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    Written,
+    /// A stock edit was written: all shelves of the SKUs that it names, as they are now.
+    StockWritten(Vec<(Sku, Shelf)>),
+    Refused(Refused),
+}
+
+/// Why a change alone was not written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refused {
+    /// The cart or order is no longer at the version that the change was based on.
+    Stale,
+    /// The shelves do not hold what it wanted to take.
+    Short,
+    /// Its idempotency key is already there, with its outcome.
+    KeyTaken,
+    /// These rows of a stock edit (by position) would leave less on hand than is reserved.
+    BelowReserved(Vec<usize>),
+    /// The database refuses it for a reason that no change should have: a defect, logged there.
+    Unwritable,
+}
+
+impl Change {
+    pub fn key(&self) -> Option<&Keyed> {
+        match self {
+            Self::CartEdited { key, .. } | Self::OrderPlaced { key, .. } | Self::StockEdited { key, .. } => {
+                key.as_ref()
+            }
+            Self::OrderMoved { .. } => None,
+        }
+    }
+
+    /// What a repetition of the request is answered with. A stock edit's outcome is known to the
+    /// store only.
+    pub(super) fn outcome(&self) -> Option<Outcome> {
+        match self {
+            Self::CartEdited { cart, .. } => Some(Outcome::of_cart(cart)),
+            Self::OrderPlaced { order, shortages, .. } => {
+                Some(Outcome::Order { order_id: order.id, shortages: shortages.clone() })
+            }
+            Self::OrderMoved { .. } | Self::StockEdited { .. } => None,
+        }
+    }
+
+    /// What the change adds to each shelf. A stock edit sets shelves instead.
+    pub fn shelf_deltas(&self) -> impl Iterator<Item = ShelfDelta> {
+        let (items, on_hand_sign, reserved_sign) = match self {
+            Self::OrderPlaced { order, .. } if order.status == Status::AwaitingPayment => (&order.items[..], 0, 1),
+            Self::OrderMoved { order, movement: Movement::WriteOff } => (&order.items[..], -1, -1),
+            Self::OrderMoved { order, movement: Movement::Release } => (&order.items[..], 0, -1),
+            _ => (&[][..], 0, 0),
+        };
+        items.iter().flat_map(move |item| {
+            item.allocations.iter().map(move |allocation| ShelfDelta {
+                sku: item.sku.clone(),
+                warehouse: allocation.warehouse,
+                on_hand: on_hand_sign * allocation.count.units(),
+                reserved: reserved_sign * allocation.count.units(),
+            })
+        })
+    }
+
+    /// How many rows it writes, about: batches are bounded by it.
+    pub fn rows(&self) -> usize {
+        match self {
+            Self::OrderPlaced { order, .. } | Self::OrderMoved { order, .. } => 3 + 2 * order.items.len(),
+            Self::CartEdited { .. } => 2,
+            Self::StockEdited { edit, .. } => edit.rows().len(),
+        }
+    }
+}
+
+impl StockEdit {
+    pub fn rows(&self) -> &[ShelfEdit] {
+        match self {
+            Self::Count(rows) => rows,
+            Self::Adjust { row, .. } => std::slice::from_ref(row),
+        }
+    }
+}

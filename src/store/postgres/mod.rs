@@ -1,0 +1,53 @@
+//! PostgreSQL, for production.
+
+mod batch;
+mod reads;
+mod stock_edit;
+mod verify;
+mod writer;
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{ConnectOptions, PgPool};
+
+use super::{CONNECT_MS_MAX, OpenError, READERS_MAX, STATEMENT_MS_MAX};
+
+pub struct Postgres {
+    readers: PgPool,
+    options: PgConnectOptions,
+}
+
+impl Postgres {
+    /// # Errors
+    /// [`OpenError::Unreachable`] where the address is wrong or nobody answers in time.
+    pub async fn open(url: &str) -> Result<Self, OpenError> {
+        let unreachable = |source| OpenError::Unreachable { place: without_password(url), source };
+        let options = PgConnectOptions::from_str(url)
+            .map_err(unreachable)?
+            .application_name("loms")
+            .disable_statement_logging()
+            .options([
+                ("statement_timeout", STATEMENT_MS_MAX.to_string()),
+                ("lock_timeout", STATEMENT_MS_MAX.to_string()),
+                ("idle_in_transaction_session_timeout", STATEMENT_MS_MAX.to_string()),
+                ("plan_cache_mode", "force_generic_plan".to_owned()),
+            ]);
+        let readers = PgPoolOptions::new()
+            .max_connections(READERS_MAX)
+            .acquire_timeout(Duration::from_millis(CONNECT_MS_MAX))
+            .connect_with(options.clone())
+            .await
+            .map_err(unreachable)?;
+        Ok(Self { readers, options })
+    }
+}
+
+/// The address as it may stand in a log.
+fn without_password(url: &str) -> String {
+    match (url.split_once("://"), url.rfind('@')) {
+        (Some((scheme, _)), Some(at)) => format!("{scheme}://…{}", &url[at..]),
+        _ => url.to_owned(),
+    }
+}

@@ -1,0 +1,154 @@
+//! A stock count, an adjustment or an import: a transaction of its own, with few guests.
+
+use sqlx::PgConnection;
+
+use crate::domain::stock::Shelf;
+use crate::domain::{Sku, Time};
+use crate::store::change::{Refused, ShelfEdit, StockEdit, Verdict};
+use crate::store::idempotency::{Keyed, Outcome};
+use crate::store::rows::Numbers;
+use crate::store::{StoreError, WriteError};
+
+use super::reads;
+use super::writer::{begin, commit, limited};
+
+pub(super) async fn write(
+    connection: &mut PgConnection,
+    numbers: Numbers,
+    edit: &StockEdit,
+    key: Option<&Keyed>,
+    now: Time,
+) -> Result<Vec<Verdict>, WriteError> {
+    begin(connection, numbers, now).await?;
+    let edited = limited(apply(connection, edit, key, now)).await;
+    match edited.map_err(|error| WriteError::NotWritten(StoreError(error)))? {
+        Ok(shelves) => commit(connection, vec![Verdict::StockWritten(shelves)]).await,
+        Err(refused) => {
+            let rolled_back = sqlx::raw_sql("rollback").execute(connection).await;
+            rolled_back.map_err(|error| WriteError::NotWritten(StoreError(error)))?;
+            Ok(vec![Verdict::Refused(refused)])
+        }
+    }
+}
+
+type Edited = Result<Vec<(Sku, Shelf)>, Refused>;
+
+async fn apply(
+    connection: &mut PgConnection,
+    edit: &StockEdit,
+    key: Option<&Keyed>,
+    now: Time,
+) -> Result<Edited, sqlx::Error> {
+    let below_reserved = match edit {
+        StockEdit::Count(rows) => count(connection, rows).await?,
+        StockEdit::Adjust { row, reason, at } => adjust(connection, row, reason, *at).await?,
+    };
+    if !below_reserved.is_empty() {
+        return Ok(Err(Refused::BelowReserved(below_reserved)));
+    }
+    let mut skus: Vec<Sku> = edit.rows().iter().map(|row| row.sku.clone()).collect();
+    skus.dedup();
+    let shelves = reads::shelves(&mut *connection, &skus).await?;
+    match key {
+        Some(keyed) if !keep_key(connection, keyed, &shelves, now).await? => Ok(Err(Refused::KeyTaken)),
+        _ => Ok(Ok(shelves)),
+    }
+}
+
+/// Gives the positions of the rows that cannot be, in an order of locking that all writers keep.
+async fn count(connection: &mut PgConnection, rows: &[ShelfEdit]) -> Result<Vec<usize>, sqlx::Error> {
+    let skus: Vec<&str> = rows.iter().map(|row| row.sku.as_str()).collect();
+    let warehouses: Vec<i32> = rows.iter().map(|row| row.warehouse.0).collect();
+    let units: Vec<i64> = rows.iter().map(|row| row.units).collect();
+    let written = sqlx::query(
+        "insert into stocks (sku, warehouse_id, on_hand)
+         select * from unnest($1::text[], $2::integer[], $3::bigint[]) as counted (sku, warehouse_id, on_hand)
+         order by sku collate \"C\", warehouse_id
+         on conflict (sku, warehouse_id) do update set on_hand = excluded.on_hand
+         where stocks.reserved <= excluded.on_hand",
+    )
+    .bind(&skus)
+    .bind(&warehouses)
+    .bind(&units)
+    .execute(&mut *connection)
+    .await?;
+    if written.rows_affected() == rows.len() as u64 {
+        return Ok(Vec::new());
+    }
+    let positions: Vec<i64> = sqlx::query_scalar(
+        "select position - 1
+         from unnest($1::text[], $2::integer[], $3::bigint[]) with ordinality
+             as counted (sku, warehouse_id, on_hand, position)
+         join stocks using (sku, warehouse_id)
+         where stocks.reserved > counted.on_hand
+         order by position",
+    )
+    .bind(&skus)
+    .bind(&warehouses)
+    .bind(&units)
+    .fetch_all(connection)
+    .await?;
+    Ok(positions.into_iter().filter_map(|position| usize::try_from(position).ok()).collect())
+}
+
+async fn adjust(
+    connection: &mut PgConnection,
+    row: &ShelfEdit,
+    reason: &str,
+    at: Time,
+) -> Result<Vec<usize>, sqlx::Error> {
+    let updated = sqlx::query(
+        "update stocks set on_hand = on_hand + $3
+         where sku = $1 and warehouse_id = $2 and on_hand + $3 >= reserved",
+    )
+    .bind(row.sku.as_str())
+    .bind(row.warehouse.0)
+    .bind(row.units)
+    .execute(&mut *connection)
+    .await?;
+    let inserted = match updated.rows_affected() {
+        0 => {
+            let inserted = sqlx::query(
+                "insert into stocks (sku, warehouse_id, on_hand) select $1, $2, $3 where $3 >= 0
+                 on conflict (sku, warehouse_id) do nothing",
+            );
+            let inserted = inserted.bind(row.sku.as_str()).bind(row.warehouse.0).bind(row.units);
+            inserted.execute(&mut *connection).await?.rows_affected()
+        }
+        _ => 1,
+    };
+    if inserted == 0 {
+        return Ok(vec![0]);
+    }
+    sqlx::query(
+        "insert into stock_adjustments (sku, warehouse_id, delta, reason, adjusted_at) values ($1, $2, $3, $4, $5)",
+    )
+    .bind(row.sku.as_str())
+    .bind(row.warehouse.0)
+    .bind(row.units)
+    .bind(reason)
+    .bind(at)
+    .execute(connection)
+    .await?;
+    Ok(Vec::new())
+}
+
+/// `false` where the key is already there.
+async fn keep_key(
+    connection: &mut PgConnection,
+    keyed: &Keyed,
+    shelves: &[(Sku, Shelf)],
+    now: Time,
+) -> Result<bool, sqlx::Error> {
+    let kept = sqlx::query(
+        "insert into idempotency_keys (key, fingerprint, outcome, created_at) values ($1, $2, $3, $4)
+         on conflict (key) do nothing",
+    )
+    .bind(keyed.key.as_str())
+    .bind(&keyed.fingerprint[..])
+    .bind(Outcome::of_stock(shelves).to_json())
+    .bind(now)
+    .execute(connection)
+    .await?;
+    Ok(kept.rows_affected() == 1)
+}

@@ -1,0 +1,19 @@
+//! The checks of the books, in one snapshot and without a time limit.
+
+use sqlx::PgPool;
+
+use crate::store::books::CHECKS;
+
+pub(super) async fn differences(readers: &PgPool, limit: u32) -> Result<Vec<String>, sqlx::Error> {
+    let mut connection = readers.acquire().await?.detach();
+    sqlx::raw_sql("begin transaction isolation level repeatable read read only; set local statement_timeout = 0")
+        .execute(&mut connection)
+        .await?;
+    let mut differences = Vec::new();
+    for check in CHECKS {
+        let found: Vec<String> = sqlx::query_scalar(check).bind(i64::from(limit)).fetch_all(&mut connection).await?;
+        differences.extend(found);
+    }
+    sqlx::raw_sql("rollback").execute(&mut connection).await?;
+    Ok(differences)
+}

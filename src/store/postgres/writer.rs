@@ -1,0 +1,259 @@
+//! The one connection that writes.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::{ConnectOptions, Connection, PgConnection};
+
+use crate::domain::stock::Shelf;
+use crate::domain::{Sku, Time};
+use crate::store::change::{Change, Refused, Verdict};
+use crate::store::reading::WriterRow;
+use crate::store::rows::Numbers;
+use crate::store::settle::{Trial, settle};
+use crate::store::{
+    CONNECT_MS_MAX, STATEMENT_MS_MAX, StoreError, WRITER_DEAD_AFTER_MS, WriteError, Writer, WriterIdentity,
+};
+
+use super::batch::{self, Refusal};
+use super::{Postgres, reads, stock_edit};
+
+/// How often a batch that collided with another process is tried.
+const COLLISIONS_MAX: u32 = 5;
+
+pub(super) struct PostgresWriter {
+    connection: PgConnection,
+    writer_id: i32,
+    epoch: i64,
+    last_batch: i64,
+    last_event: i64,
+}
+
+impl Postgres {
+    pub(super) async fn claim_writer(
+        &self,
+        owner: i64,
+        now: Time,
+    ) -> Result<(WriterIdentity, Box<dyn Writer>), sqlx::Error> {
+        let mut connection = self.connect().await?;
+        let dead_before = now - chrono::TimeDelta::milliseconds(WRITER_DEAD_AFTER_MS);
+        let row: Option<WriterRow> = sqlx::query_as(
+            "update writers set owner = $1, epoch = epoch + 1, seen_at = $2
+             where writer_id = (
+                 select writer_id from writers where seen_at < $3
+                 order by writer_id limit 1 for update skip locked)
+             returning writer_id, epoch, last_batch, last_event",
+        )
+        .bind(owner)
+        .bind(now)
+        .bind(dead_before)
+        .fetch_optional(&mut connection)
+        .await?;
+        let row = match row {
+            Some(row) => row,
+            None => add_writer(&mut connection, owner, now).await?,
+        };
+        let identity = WriterIdentity { writer_id: row.writer_id, owner };
+        Ok((identity, Box::new(PostgresWriter::new(connection, &row))))
+    }
+
+    /// The update waits for the row, which a transaction of the earlier connection may still hold.
+    pub(super) async fn reclaim_writer(
+        &self,
+        identity: WriterIdentity,
+        now: Time,
+    ) -> Result<Option<Box<dyn Writer>>, sqlx::Error> {
+        let mut connection = self.connect().await?;
+        let row: Option<WriterRow> = sqlx::query_as(
+            "update writers set epoch = epoch + 1, seen_at = $3
+             where writer_id = $1 and owner = $2
+             returning writer_id, epoch, last_batch, last_event",
+        )
+        .bind(identity.writer_id)
+        .bind(identity.owner)
+        .bind(now)
+        .fetch_optional(&mut connection)
+        .await?;
+        Ok(row.map(|row| Box::new(PostgresWriter::new(connection, &row)) as Box<dyn Writer>))
+    }
+
+    async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
+        let limit = Duration::from_millis(CONNECT_MS_MAX);
+        tokio::time::timeout(limit, self.options.connect()).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+    }
+}
+
+/// Two processes may add the same number at once: the loser tries the next.
+async fn add_writer(connection: &mut PgConnection, owner: i64, now: Time) -> Result<WriterRow, sqlx::Error> {
+    loop {
+        let row: Option<WriterRow> = sqlx::query_as(
+            "insert into writers (writer_id, owner, epoch, seen_at)
+             select coalesce(max(writer_id), 0) + 1, $1, 1, $2 from writers
+             on conflict (writer_id) do nothing
+             returning writer_id, epoch, last_batch, last_event",
+        )
+        .bind(owner)
+        .bind(now)
+        .fetch_optional(&mut *connection)
+        .await?;
+        if let Some(row) = row {
+            return Ok(row);
+        }
+    }
+}
+
+impl PostgresWriter {
+    fn new(connection: PgConnection, row: &WriterRow) -> Self {
+        let WriterRow { writer_id, epoch, last_batch, last_event } = *row;
+        Self { connection, writer_id, epoch, last_batch, last_event }
+    }
+
+    fn numbers(&self) -> Numbers {
+        Numbers {
+            writer_id: self.writer_id,
+            epoch: self.epoch,
+            batch: self.last_batch + 1,
+            last_event: self.last_event,
+        }
+    }
+
+    async fn write_batch(&mut self, changes: &[Change], now: Time) -> Result<Vec<Verdict>, WriteError> {
+        let numbers = self.numbers();
+        if let [Change::StockEdited { edit, key }] = changes {
+            return stock_edit::write(&mut self.connection, numbers, edit, key.as_ref(), now).await;
+        }
+        for _ in 0..COLLISIONS_MAX {
+            let error = match limited(batch::write(&mut self.connection, numbers, changes, now)).await {
+                Ok(events) => {
+                    self.last_event += events;
+                    return Ok(changes.iter().map(|_| Verdict::Written).collect());
+                }
+                Err(error) => error,
+            };
+            match batch::refusal(&error) {
+                Some(Refusal::Collision) => {}
+                Some(Refusal::Replaced) => return Err(WriteError::Replaced),
+                Some(Refusal::Change(refused)) if changes.len() == 1 => {
+                    report(&refused, &error);
+                    return Ok(vec![Verdict::Refused(refused)]);
+                }
+                Some(Refusal::Change(_)) => return self.write_apart(changes, now).await,
+                None if surely_not_written(&error) => return Err(WriteError::NotWritten(StoreError(error))),
+                None => {
+                    let verdicts = changes.iter().map(|_| Verdict::Written).collect();
+                    return Err(WriteError::InDoubt { verdicts, source: StoreError(error) });
+                }
+            }
+        }
+        Err(WriteError::NotWritten(StoreError(sqlx::Error::PoolTimedOut)))
+    }
+
+    /// Writes the good ones of the changes, among which there are bad ones.
+    async fn write_apart(&mut self, changes: &[Change], now: Time) -> Result<Vec<Verdict>, WriteError> {
+        let (verdicts, last_event) = self.try_apart(changes, now).await?;
+        commit(&mut self.connection, verdicts).await.inspect(|_| self.last_event = last_event)
+    }
+
+    async fn try_apart(&mut self, changes: &[Change], now: Time) -> Result<(Vec<Verdict>, i64), WriteError> {
+        let numbers = self.numbers();
+        begin(&mut self.connection, numbers, now).await?;
+        let mut savepoints = Savepoints { numbers, connection: &mut self.connection, now };
+        let verdicts = settle(&mut savepoints, changes).await?;
+        Ok((verdicts, savepoints.numbers.last_event))
+    }
+}
+
+/// Opens a transaction that holds the writer's row, which no other process may have taken.
+pub(super) async fn begin(connection: &mut PgConnection, numbers: Numbers, now: Time) -> Result<(), WriteError> {
+    execute(connection, "begin").await.map_err(WriteError::NotWritten)?;
+    match limited(batch::write(connection, numbers, &[], now)).await {
+        Ok(_) => Ok(()),
+        Err(error) if matches!(batch::refusal(&error), Some(Refusal::Replaced)) => Err(WriteError::Replaced),
+        Err(error) => Err(WriteError::NotWritten(StoreError(error))),
+    }
+}
+
+/// Up to here nothing is written; from here on the writer's row tells.
+pub(super) async fn commit(connection: &mut PgConnection, verdicts: Vec<Verdict>) -> Result<Vec<Verdict>, WriteError> {
+    match execute(connection, "commit").await {
+        Ok(()) => Ok(verdicts),
+        Err(source) => Err(WriteError::InDoubt { verdicts, source }),
+    }
+}
+
+async fn execute(connection: &mut PgConnection, command: &'static str) -> Result<(), StoreError> {
+    limited(async { sqlx::raw_sql(command).execute(connection).await }).await.map(drop).map_err(StoreError)
+}
+
+/// Ends a wait for the server that the server itself did not end in time.
+pub(super) async fn limited<T>(answer: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    let limit = Duration::from_millis(STATEMENT_MS_MAX);
+    tokio::time::timeout(limit, answer).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+}
+
+#[async_trait]
+impl Writer for PostgresWriter {
+    fn last_batch(&self) -> i64 {
+        self.last_batch
+    }
+
+    async fn write(&mut self, changes: &[Change], now: Time) -> Result<Vec<Verdict>, WriteError> {
+        let verdicts = self.write_batch(changes, now).await?;
+        self.last_batch += 1;
+        Ok(verdicts)
+    }
+
+    async fn shelves(&mut self, skus: &[Sku]) -> Result<Vec<(Sku, Shelf)>, StoreError> {
+        limited(reads::shelves(&mut self.connection, skus)).await.map_err(StoreError)
+    }
+
+    async fn close(self: Box<Self>) {
+        if let Err(error) = self.connection.close().await {
+            tracing::debug!(%error, "the writing connection was not closed in good order");
+        }
+    }
+}
+
+/// Changes tried within a transaction, each attempt under a savepoint.
+struct Savepoints<'a> {
+    connection: &'a mut PgConnection,
+    numbers: Numbers,
+    now: Time,
+}
+
+#[async_trait]
+impl Trial for Savepoints<'_> {
+    async fn apply(&mut self, changes: &[Change]) -> Result<Result<(), Refused>, StoreError> {
+        execute(self.connection, "savepoint part").await?;
+        let error = match limited(batch::write(self.connection, self.numbers, changes, self.now)).await {
+            Ok(events) => {
+                self.numbers.last_event += events;
+                return execute(self.connection, "release savepoint part").await.map(Ok);
+            }
+            Err(error) => error,
+        };
+        let Some(Refusal::Change(refused)) = batch::refusal(&error) else { return Err(StoreError(error)) };
+        execute(self.connection, "rollback to savepoint part").await?;
+        if changes.len() == 1 {
+            report(&refused, &error);
+        }
+        Ok(Err(refused))
+    }
+}
+
+/// A change that the database cannot take is a defect of ours: nobody else will tell of it.
+fn report(refused: &Refused, error: &sqlx::Error) {
+    if *refused == Refused::Unwritable {
+        tracing::error!(%error, "the database refuses a change that should be writable");
+    }
+}
+
+/// The server itself answered that the statement failed. Not so when it was shutting down: it may
+/// have committed before it said so.
+fn surely_not_written(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(error) => !error.code().is_some_and(|code| code.starts_with("57P")),
+        sqlx::Error::Encode(_) => true,
+        _ => false,
+    }
+}

@@ -1,0 +1,137 @@
+//! Rows read back from either database, put together to what the domain knows.
+
+use crate::domain::order::{Item, Order, Status};
+use crate::domain::stock::{Allocation, Shelf};
+use crate::domain::{Count, Money, OrderId, Sku, Time, UserId, WarehouseId};
+
+use super::StoreError;
+
+/// A row of `orders`.
+#[derive(Debug, sqlx::FromRow)]
+pub(super) struct OrderRow<T> {
+    pub order_id: i64,
+    pub user_id: String,
+    pub status: String,
+    pub total_price: i64,
+    pub created_at: T,
+    pub updated_at: T,
+    pub expires_at: T,
+    pub version: i32,
+    pub reason: Option<String>,
+}
+
+/// A row of `order_lines`, in the order of `(order_id, line)`.
+#[derive(Debug, sqlx::FromRow)]
+pub(super) struct OrderLineRow {
+    pub order_id: i64,
+    pub sku: String,
+    pub name: String,
+    pub price: i64,
+    pub count: i32,
+    pub warehouse_id: Option<i32>,
+}
+
+#[derive(Debug, sqlx::FromRow)]
+pub(super) struct ShelfRow {
+    pub sku: String,
+    pub warehouse_id: i32,
+    pub on_hand: i64,
+    pub reserved: i64,
+}
+
+/// A row of `writers`, as its new epoch finds it.
+#[derive(sqlx::FromRow)]
+pub(super) struct WriterRow {
+    pub writer_id: i32,
+    pub epoch: i64,
+    pub last_batch: i64,
+    pub last_event: i64,
+}
+
+/// A moment as a database keeps it.
+pub(super) trait IntoTime {
+    fn into_time(self) -> Result<Time, StoreError>;
+}
+
+impl IntoTime for Time {
+    fn into_time(self) -> Result<Time, StoreError> {
+        Ok(self)
+    }
+}
+
+impl IntoTime for i64 {
+    fn into_time(self) -> Result<Time, StoreError> {
+        Time::from_timestamp_micros(self).ok_or_else(|| corrupt("a time out of range"))
+    }
+}
+
+/// The orders of these rows, in the rows' order. `lines` hold those of all orders.
+pub(super) fn orders<T: IntoTime>(rows: Vec<OrderRow<T>>, lines: Vec<OrderLineRow>) -> Result<Vec<Order>, StoreError> {
+    let mut items_of = std::collections::HashMap::<i64, Vec<Item>>::with_capacity(rows.len());
+    for line in lines {
+        add_line(items_of.entry(line.order_id).or_default(), line)?;
+    }
+    let order = |row: OrderRow<T>| {
+        let items = items_of.remove(&row.order_id).unwrap_or_default();
+        Ok(Order {
+            id: OrderId(row.order_id),
+            user: UserId::from_store(&row.user_id),
+            status: status(&row.status)?,
+            items,
+            total: Money(row.total_price),
+            created_at: row.created_at.into_time()?,
+            updated_at: row.updated_at.into_time()?,
+            expires_at: row.expires_at.into_time()?,
+            version: row.version,
+            reason: row.reason,
+        })
+    };
+    rows.into_iter().map(order).collect()
+}
+
+pub(super) fn shelves(rows: Vec<ShelfRow>) -> Vec<(Sku, Shelf)> {
+    let shelf = |row: ShelfRow| {
+        let warehouse = WarehouseId(row.warehouse_id);
+        (Sku::from_store(&row.sku), Shelf { warehouse, on_hand: row.on_hand, reserved: row.reserved })
+    };
+    rows.into_iter().map(shelf).collect()
+}
+
+pub(super) fn status(text: &str) -> Result<Status, StoreError> {
+    Status::parse(text).ok_or_else(|| corrupt("an unknown status"))
+}
+
+pub(super) fn count(units: i32) -> Result<Count, StoreError> {
+    Count::new(i64::from(units)).map_err(|_| corrupt("a count out of range"))
+}
+
+pub(super) fn outcome(fingerprint: &[u8], outcome: &str) -> Result<super::StoredOutcome, StoreError> {
+    let fingerprint = fingerprint.try_into().map_err(|_| corrupt("a fingerprint of the wrong length"))?;
+    let outcome = serde_json::from_str(outcome).map_err(|error| corrupt(error.to_string()))?;
+    Ok(super::StoredOutcome { fingerprint, outcome })
+}
+
+/// The database holds what no version of this program writes.
+pub(super) fn corrupt(what: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
+    StoreError(sqlx::Error::Decode(what.into()))
+}
+
+/// Rows of one SKU are one item: their counts add up, their warehouses are its allocations.
+fn add_line(items: &mut Vec<Item>, line: OrderLineRow) -> Result<(), StoreError> {
+    let units = count(line.count)?;
+    let allocation = line.warehouse_id.map(|id| Allocation { warehouse: WarehouseId(id), count: units });
+    match items.last_mut().filter(|item| item.sku.as_str() == line.sku) {
+        Some(item) => {
+            item.count = item.count.checked_add(units).map_err(|_| corrupt("a count out of range"))?;
+            item.allocations.extend(allocation);
+        }
+        None => items.push(Item {
+            sku: Sku::from_store(&line.sku),
+            name: line.name.into(),
+            price: Money(line.price),
+            count: units,
+            allocations: allocation.into_iter().collect(),
+        }),
+    }
+    Ok(())
+}

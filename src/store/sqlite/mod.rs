@@ -1,0 +1,69 @@
+//! SQLite, the embedded default: a file beside the program, nothing to install.
+
+mod batch;
+mod reads;
+mod stock_edit;
+mod verify;
+mod writer;
+
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, SqlitePool};
+
+use super::{CONNECT_MS_MAX, OpenError, READERS_MAX, STATEMENT_MS_MAX};
+
+/// Up to 3.51.2 SQLite can corrupt a WAL that is reset while it is read.
+const VERSION_MIN: (u32, u32, u32) = (3, 51, 3);
+
+pub struct Sqlite {
+    readers: SqlitePool,
+    options: SqliteConnectOptions,
+}
+
+impl Sqlite {
+    /// Creates the file and its folder where they are missing.
+    ///
+    /// # Errors
+    /// [`OpenError`] where the folder or the file cannot be created or written, or where the
+    /// SQLite that was linked is too old.
+    pub async fn open(url: &str) -> Result<Self, OpenError> {
+        let unreachable = |source| OpenError::Unreachable { place: url.to_owned(), source };
+        let options = SqliteConnectOptions::from_str(url)
+            .map_err(unreachable)?
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(Duration::from_millis(STATEMENT_MS_MAX))
+            .disable_statement_logging();
+        if let Some(folder) = options.get_filename().parent().filter(|folder| *folder != Path::new("")) {
+            let place = folder.display().to_string();
+            std::fs::create_dir_all(folder).map_err(|source| OpenError::Folder { place, source })?;
+        }
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS_MAX)
+            .acquire_timeout(Duration::from_millis(CONNECT_MS_MAX))
+            .connect_with(options.clone())
+            .await
+            .map_err(unreachable)?;
+        let version: String =
+            sqlx::query_scalar("select sqlite_version()").fetch_one(&readers).await.map_err(unreachable)?;
+        if parse_version(&version) < Some(VERSION_MIN) {
+            return Err(OpenError::SqliteTooOld(version));
+        }
+        Ok(Self { readers, options })
+    }
+}
+
+fn parse_version(text: &str) -> Option<(u32, u32, u32)> {
+    let mut parts = text.split('.').map(str::parse);
+    Some((parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?))
+}
+
+/// Rows or keys as the one parameter of a statement, which unfolds them with `json_each`.
+fn json<R: serde::Serialize>(rows: &[R]) -> String {
+    // Numbers and texts: writing them as JSON cannot fail.
+    serde_json::to_string(rows).unwrap_or_default()
+}

@@ -1,0 +1,187 @@
+//! What is read of SQLite, beside the writer.
+
+use std::ops::Range;
+
+use async_trait::async_trait;
+use sqlx::{SqliteExecutor, SqlitePool};
+
+use crate::domain::cart::{Cart, Line};
+use crate::domain::order::Order;
+use crate::domain::stock::Shelf;
+use crate::domain::{OrderId, Sku, Time, UserId};
+use crate::store::reading::{self, IntoTime, OrderLineRow, OrderRow, ShelfRow};
+use crate::store::{
+    HistoryEntry, Key, OpenError, OrderFilter, Store, StoreError, StoredOutcome, Writer, WriterIdentity,
+};
+
+use super::{Sqlite, json, verify};
+
+#[async_trait]
+impl Store for Sqlite {
+    async fn migrate(&self) -> Result<(), OpenError> {
+        Ok(sqlx::migrate!("migrations/sqlite").run(&self.readers).await?)
+    }
+
+    async fn open_writer(&self, owner: i64, now: Time) -> Result<(WriterIdentity, Box<dyn Writer>), StoreError> {
+        self.claim_writer(owner, now).await.map_err(StoreError)
+    }
+
+    async fn reopen_writer(&self, identity: WriterIdentity, now: Time) -> Result<Option<Box<dyn Writer>>, StoreError> {
+        self.reclaim_writer(identity, now).await.map_err(StoreError)
+    }
+
+    async fn take_order_ids(&self, count: i64) -> Result<Range<i64>, StoreError> {
+        let end: i64 = sqlx::query_scalar("update order_ids set next_id = next_id + $1 returning next_id")
+            .bind(count)
+            .fetch_one(&self.readers)
+            .await
+            .map_err(StoreError)?;
+        Ok(end - count..end)
+    }
+
+    async fn cart(&self, user: &UserId) -> Result<Cart, StoreError> {
+        cart(&self.readers, user).await
+    }
+
+    async fn order(&self, id: OrderId) -> Result<Option<Order>, StoreError> {
+        let rows = sqlx::query_as("select * from orders where order_id = $1").bind(id.0);
+        let rows = rows.fetch_all(&self.readers).await.map_err(StoreError)?;
+        Ok(with_lines(&self.readers, rows).await?.pop())
+    }
+
+    async fn orders(&self, filter: &OrderFilter) -> Result<Vec<Order>, StoreError> {
+        let rows = sqlx::query_as(
+            "select * from orders
+             where ($1 is null or user_id = $1) and ($2 is null or status = $2)
+                 and ($3 is null or order_id < $3)
+             order by order_id desc limit $4",
+        )
+        .bind(filter.user.as_ref().map(UserId::as_str))
+        .bind(filter.status.map(|status| status.as_str()))
+        .bind(filter.before.map(|id| id.0))
+        .bind(i64::from(filter.limit))
+        .fetch_all(&self.readers)
+        .await
+        .map_err(StoreError)?;
+        with_lines(&self.readers, rows).await
+    }
+
+    async fn history(&self, id: OrderId) -> Result<Vec<HistoryEntry>, StoreError> {
+        let rows: Vec<(i32, i64, String, i64, Option<String>)> = sqlx::query_as(
+            "select writer_id, seq, status, occurred_at, reason from events where order_id = $1 order by version",
+        )
+        .bind(id.0)
+        .fetch_all(&self.readers)
+        .await
+        .map_err(StoreError)?;
+        let entry = |(writer_id, seq, status, at, reason): (i32, i64, String, i64, Option<String>)| {
+            Ok(HistoryEntry {
+                event_id: format!("{writer_id}-{seq}"),
+                status: reading::status(&status)?,
+                at: at.into_time()?,
+                reason,
+            })
+        };
+        rows.into_iter().map(entry).collect()
+    }
+
+    async fn awaiting_payment(&self, after: (Time, OrderId), limit: u32) -> Result<Vec<Order>, StoreError> {
+        let rows = sqlx::query_as(
+            "select * from orders
+             where status = 'awaiting_payment' and (expires_at, order_id) > ($1, $2)
+             order by expires_at, order_id limit $3",
+        )
+        .bind(after.0.timestamp_micros())
+        .bind(after.1.0)
+        .bind(i64::from(limit))
+        .fetch_all(&self.readers)
+        .await
+        .map_err(StoreError)?;
+        with_lines(&self.readers, rows).await
+    }
+
+    async fn shelves(&self, skus: &[Sku]) -> Result<Vec<(Sku, Shelf)>, StoreError> {
+        shelves(&self.readers, skus).await.map_err(StoreError)
+    }
+
+    async fn shelves_after(&self, after: Option<&(Sku, Shelf)>, limit: u32) -> Result<Vec<(Sku, Shelf)>, StoreError> {
+        let rows: Vec<ShelfRow> = sqlx::query_as(
+            "select sku, warehouse_id, on_hand, reserved from stocks
+             where (sku, warehouse_id) > ($1, $2) order by sku, warehouse_id limit $3",
+        )
+        .bind(after.map_or("", |(sku, _)| sku.as_str()))
+        .bind(after.map_or(0, |(_, shelf)| shelf.warehouse.0))
+        .bind(i64::from(limit))
+        .fetch_all(&self.readers)
+        .await
+        .map_err(StoreError)?;
+        Ok(reading::shelves(rows))
+    }
+
+    async fn outcome(&self, key: &Key) -> Result<Option<StoredOutcome>, StoreError> {
+        let row: Option<(Vec<u8>, String)> =
+            sqlx::query_as("select fingerprint, outcome from idempotency_keys where key = $1")
+                .bind(key.as_str())
+                .fetch_optional(&self.readers)
+                .await
+                .map_err(StoreError)?;
+        row.map(|(fingerprint, outcome)| reading::outcome(&fingerprint, &outcome)).transpose()
+    }
+
+    async fn is_empty(&self) -> Result<bool, StoreError> {
+        sqlx::query_scalar(
+            "select not exists (select 1 from orders) and not exists (select 1 from carts)
+                 and not exists (select 1 from stocks)",
+        )
+        .fetch_one(&self.readers)
+        .await
+        .map_err(StoreError)
+    }
+
+    async fn differences(&self, limit: u32) -> Result<Vec<String>, StoreError> {
+        verify::differences(&self.readers, limit).await.map_err(StoreError)
+    }
+
+    async fn close(&self) {
+        self.readers.close().await;
+    }
+}
+
+/// For the writer too, which reads on its own connection what its last batch left.
+pub(super) async fn shelves(executor: impl SqliteExecutor<'_>, skus: &[Sku]) -> Result<Vec<(Sku, Shelf)>, sqlx::Error> {
+    let rows = sqlx::query_as(
+        "select sku, warehouse_id, on_hand, reserved from stocks where sku in (select value from json_each($1)) order by sku, warehouse_id",
+    );
+    Ok(reading::shelves(rows.bind(json(skus)).fetch_all(executor).await?))
+}
+
+/// One statement, so that version and lines are of one moment.
+async fn cart(readers: &SqlitePool, user: &UserId) -> Result<Cart, StoreError> {
+    let rows: Vec<(i64, Option<String>, Option<i32>)> =
+        sqlx::query_as("select version, sku, count from carts left join cart_items using (user_id) where user_id = $1")
+            .bind(user.as_str())
+            .fetch_all(readers)
+            .await
+            .map_err(StoreError)?;
+    let version = rows.first().map_or(0, |row| row.0);
+    let mut lines = Vec::with_capacity(rows.len());
+    for (_, sku, count) in rows {
+        if let (Some(sku), Some(count)) = (sku, count) {
+            lines.push(Line { sku: Sku::from_store(&sku), count: reading::count(count)? });
+        }
+    }
+    Ok(Cart::new(version, lines))
+}
+
+async fn with_lines(readers: &SqlitePool, rows: Vec<OrderRow<i64>>) -> Result<Vec<Order>, StoreError> {
+    let ids: Vec<i64> = rows.iter().map(|row| row.order_id).collect();
+    let lines: Vec<OrderLineRow> = sqlx::query_as(
+        "select order_id, sku, name, price, count, warehouse_id from order_lines
+         where order_id in (select value from json_each($1)) order by order_id, line",
+    )
+    .bind(json(&ids))
+    .fetch_all(readers)
+    .await
+    .map_err(StoreError)?;
+    reading::orders(rows, lines)
+}

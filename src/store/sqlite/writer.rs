@@ -1,0 +1,219 @@
+//! The one connection that writes.
+
+use async_trait::async_trait;
+use sqlx::{ConnectOptions, Connection, SqliteConnection};
+
+use crate::domain::stock::Shelf;
+use crate::domain::{Sku, Time};
+use crate::store::change::{Change, Refused, Verdict};
+use crate::store::reading::WriterRow;
+use crate::store::rows::Numbers;
+use crate::store::settle::{Trial, settle};
+use crate::store::{StoreError, WRITER_DEAD_AFTER_MS, WriteError, Writer, WriterIdentity};
+
+use super::batch::{self, Failure};
+use super::{Sqlite, reads, stock_edit};
+
+pub(super) struct SqliteWriter {
+    connection: SqliteConnection,
+    writer_id: i32,
+    epoch: i64,
+    last_batch: i64,
+    last_event: i64,
+}
+
+impl Sqlite {
+    pub(super) async fn claim_writer(
+        &self,
+        owner: i64,
+        now: Time,
+    ) -> Result<(WriterIdentity, Box<dyn Writer>), sqlx::Error> {
+        let mut connection = self.options.connect().await?;
+        let dead_before = now - chrono::TimeDelta::milliseconds(WRITER_DEAD_AFTER_MS);
+        let row: Option<WriterRow> = sqlx::query_as(
+            "update writers set owner = $1, epoch = epoch + 1, seen_at = $2
+             where writer_id = (
+                 select writer_id from writers where seen_at < $3 order by writer_id limit 1)
+             returning writer_id, epoch, last_batch, last_event",
+        )
+        .bind(owner)
+        .bind(now.timestamp_micros())
+        .bind(dead_before.timestamp_micros())
+        .fetch_optional(&mut connection)
+        .await?;
+        let row = match row {
+            Some(row) => row,
+            None => add_writer(&mut connection, owner, now).await?,
+        };
+        let identity = WriterIdentity { writer_id: row.writer_id, owner };
+        Ok((identity, Box::new(SqliteWriter::new(connection, &row))))
+    }
+
+    /// The update waits for the file's lock, which a transaction of the earlier connection may hold.
+    pub(super) async fn reclaim_writer(
+        &self,
+        identity: WriterIdentity,
+        now: Time,
+    ) -> Result<Option<Box<dyn Writer>>, sqlx::Error> {
+        let mut connection = self.options.connect().await?;
+        let row: Option<WriterRow> = sqlx::query_as(
+            "update writers set epoch = epoch + 1, seen_at = $3
+             where writer_id = $1 and owner = $2
+             returning writer_id, epoch, last_batch, last_event",
+        )
+        .bind(identity.writer_id)
+        .bind(identity.owner)
+        .bind(now.timestamp_micros())
+        .fetch_optional(&mut connection)
+        .await?;
+        Ok(row.map(|row| Box::new(SqliteWriter::new(connection, &row)) as Box<dyn Writer>))
+    }
+}
+
+async fn add_writer(connection: &mut SqliteConnection, owner: i64, now: Time) -> Result<WriterRow, sqlx::Error> {
+    sqlx::query_as(
+        "insert into writers (writer_id, owner, epoch, seen_at)
+         select coalesce(max(writer_id), 0) + 1, $1, 1, $2 from writers
+         returning writer_id, epoch, last_batch, last_event",
+    )
+    .bind(owner)
+    .bind(now.timestamp_micros())
+    .fetch_one(&mut *connection)
+    .await
+}
+
+impl SqliteWriter {
+    fn new(connection: SqliteConnection, row: &WriterRow) -> Self {
+        let WriterRow { writer_id, epoch, last_batch, last_event } = *row;
+        Self { connection, writer_id, epoch, last_batch, last_event }
+    }
+
+    fn numbers(&self) -> Numbers {
+        Numbers {
+            writer_id: self.writer_id,
+            epoch: self.epoch,
+            batch: self.last_batch + 1,
+            last_event: self.last_event,
+        }
+    }
+
+    async fn write_batch(&mut self, changes: &[Change], now: Time) -> Result<Vec<Verdict>, WriteError> {
+        let numbers = self.numbers();
+        if let [Change::StockEdited { edit, key }] = changes {
+            return stock_edit::write(&mut self.connection, numbers, edit, key.as_ref(), now).await;
+        }
+        execute(&mut self.connection, "begin immediate").await.map_err(WriteError::NotWritten)?;
+        match batch::apply(&mut self.connection, numbers, changes, now).await {
+            Ok(events) => {
+                let verdicts = changes.iter().map(|_| Verdict::Written).collect();
+                commit(&mut self.connection, verdicts).await.inspect(|_| self.last_event += events)
+            }
+            Err(Failure::Change(refused)) => {
+                execute(&mut self.connection, "rollback").await.map_err(WriteError::NotWritten)?;
+                match changes {
+                    [_] => Ok(vec![Verdict::Refused(refused)]),
+                    _ => self.write_apart(changes, now).await,
+                }
+            }
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
+    /// Writes the good ones of the changes, among which there are bad ones.
+    async fn write_apart(&mut self, changes: &[Change], now: Time) -> Result<Vec<Verdict>, WriteError> {
+        let (verdicts, last_event) = self.try_apart(changes, now).await?;
+        commit(&mut self.connection, verdicts).await.inspect(|_| self.last_event = last_event)
+    }
+
+    async fn try_apart(&mut self, changes: &[Change], now: Time) -> Result<(Vec<Verdict>, i64), WriteError> {
+        let numbers = self.numbers();
+        begin(&mut self.connection, numbers, now).await?;
+        let mut savepoints = Savepoints { numbers, connection: &mut self.connection, now };
+        let verdicts = settle(&mut savepoints, changes).await?;
+        Ok((verdicts, savepoints.numbers.last_event))
+    }
+}
+
+/// Opens a transaction that has the writer's row, which no other process may have taken.
+pub(super) async fn begin(connection: &mut SqliteConnection, numbers: Numbers, now: Time) -> Result<(), WriteError> {
+    execute(connection, "begin immediate").await.map_err(WriteError::NotWritten)?;
+    batch::apply(connection, numbers, &[], now).await?;
+    Ok(())
+}
+
+/// Up to here nothing is written; from here on the writer's row tells.
+pub(super) async fn commit(
+    connection: &mut SqliteConnection,
+    verdicts: Vec<Verdict>,
+) -> Result<Vec<Verdict>, WriteError> {
+    match execute(connection, "commit").await {
+        Ok(()) => Ok(verdicts),
+        Err(source) => Err(WriteError::InDoubt { verdicts, source }),
+    }
+}
+
+async fn execute(connection: &mut SqliteConnection, command: &'static str) -> Result<(), StoreError> {
+    sqlx::raw_sql(command).execute(connection).await.map(drop).map_err(StoreError)
+}
+
+impl From<Failure> for WriteError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Replaced => Self::Replaced,
+            // Without changes there is nothing to refuse.
+            Failure::Change(_) => Self::NotWritten(StoreError(sqlx::Error::RowNotFound)),
+            Failure::Database(error) => Self::NotWritten(StoreError(error)),
+        }
+    }
+}
+
+#[async_trait]
+impl Writer for SqliteWriter {
+    fn last_batch(&self) -> i64 {
+        self.last_batch
+    }
+
+    async fn write(&mut self, changes: &[Change], now: Time) -> Result<Vec<Verdict>, WriteError> {
+        let verdicts = self.write_batch(changes, now).await?;
+        self.last_batch += 1;
+        Ok(verdicts)
+    }
+
+    async fn shelves(&mut self, skus: &[Sku]) -> Result<Vec<(Sku, Shelf)>, StoreError> {
+        reads::shelves(&mut self.connection, skus).await.map_err(StoreError)
+    }
+
+    async fn close(self: Box<Self>) {
+        if let Err(error) = self.connection.close().await {
+            tracing::debug!(%error, "the writing connection was not closed in good order");
+        }
+    }
+}
+
+/// Changes tried within a transaction, each attempt under a savepoint.
+struct Savepoints<'a> {
+    connection: &'a mut SqliteConnection,
+    numbers: Numbers,
+    now: Time,
+}
+
+#[async_trait]
+impl Trial for Savepoints<'_> {
+    async fn apply(&mut self, changes: &[Change]) -> Result<Result<(), Refused>, StoreError> {
+        execute(self.connection, "savepoint part").await?;
+        match batch::apply(self.connection, self.numbers, changes, self.now).await {
+            Ok(events) => {
+                self.numbers.last_event += events;
+                execute(self.connection, "release part").await.map(Ok)
+            }
+            Err(Failure::Change(refused)) => {
+                execute(self.connection, "rollback to part").await?;
+                execute(self.connection, "release part").await?;
+                Ok(Err(refused))
+            }
+            Err(Failure::Database(error)) => Err(StoreError(error)),
+            // The row was there under this epoch when this very transaction began.
+            Err(Failure::Replaced) => Err(StoreError(sqlx::Error::RowNotFound)),
+        }
+    }
+}
