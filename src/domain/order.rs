@@ -149,6 +149,12 @@ impl Order {
         self.apply(&Transition { to: Status::Failed, ..self.transition_from_new(reason) });
     }
 
+    /// Back to `new`: what was decided could not be kept.
+    pub fn redraft(&mut self) {
+        (self.status, self.version, self.reason) = (Status::New, 1, None);
+        self.items.iter_mut().for_each(|item| item.allocations.clear());
+    }
+
     /// `None` where it is payed already.
     ///
     /// # Errors

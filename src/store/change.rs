@@ -1,5 +1,7 @@
 //! One command's durable effect: all of it is written, or none.
 
+use std::sync::Arc;
+
 use crate::domain::cart::{Cart, Edit};
 use crate::domain::order::{Order, Status};
 use crate::domain::stock::{Shelf, Shortage};
@@ -18,14 +20,14 @@ pub enum Change {
     },
     /// A new order, reserved or failed. A purchase empties the cart, which is then at this version.
     OrderPlaced {
-        order: Box<Order>,
+        order: Arc<Order>,
         shortages: Vec<Shortage>,
         emptied_cart_version: Option<i64>,
         key: Option<Keyed>,
     },
     /// An order that awaited payment was payed or cancelled.
     OrderMoved {
-        order: Box<Order>,
+        order: Arc<Order>,
         movement: Movement,
     },
     /// Shelves were counted or adjusted. Stands alone in its batch.

@@ -1,0 +1,67 @@
+//! Orders that await payment find their way back into memory: all of them after a start, and
+//! those that are overdue and nobody minds (their process died) by a sweep ever after.
+//!
+//! A step has no input but the store, and may be repeated at will.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+
+use crate::domain::{OrderId, Time, order};
+
+use super::order::{Awaken, Order};
+use super::{Core, Failure};
+
+/// How many orders are awakened at once.
+const PAGE_ORDERS: u32 = 500;
+/// Pause after a page with overdue orders: their cancels share the Journal with the customers.
+const OVERDUE_PAUSE_MS: u64 = 50;
+const SWEEP_PAUSE_MS: u64 = 5_000;
+/// An order this late is minded by nobody.
+const ABANDONED_AFTER_MS: i64 = 2_000;
+
+/// Runs until the process ends.
+pub async fn mind(core: Arc<Core>) {
+    let mut horizon = Time::MAX_UTC;
+    loop {
+        match awaken_until(&core, horizon).await {
+            Ok(0) => {}
+            Ok(awakened) => tracing::info!(orders = awakened, "orders that await payment are minded again"),
+            Err(failure) => tracing::warn!(%failure, "orders that await payment could not be read"),
+        }
+        tokio::time::sleep(Duration::from_millis(SWEEP_PAUSE_MS)).await;
+        horizon = core.clock.now() - TimeDelta::milliseconds(ABANDONED_AFTER_MS);
+    }
+}
+
+/// Awakens the orders with a deadline up to the horizon that are not live; gives how many.
+async fn awaken_until(core: &Arc<Core>, horizon: Time) -> Result<u64, Failure> {
+    let mut after = (Time::UNIX_EPOCH, OrderId(0));
+    let mut awakened = 0;
+    loop {
+        let page = core.read(move |store| async move { store.awaiting_payment(after, PAGE_ORDERS).await }).await?;
+        let Some(last) = page.last() else { return Ok(awakened) };
+        after = (last.expires_at, last.id);
+        let more = page.len() == PAGE_ORDERS as usize && last.expires_at <= horizon;
+        let overdue = page.first().is_some_and(|first| first.expires_at <= core.clock.now());
+        for order in page.into_iter().filter(|order| order.expires_at <= horizon) {
+            awakened += u64::from(awaken(core, order));
+        }
+        if !more {
+            return Ok(awakened);
+        }
+        if overdue {
+            tokio::time::sleep(Duration::from_millis(OVERDUE_PAUSE_MS)).await;
+        }
+    }
+}
+
+fn awaken(core: &Arc<Core>, order: order::Order) -> bool {
+    let id = order.id;
+    if core.directory.orders.is_live(&id) {
+        return false;
+    }
+    let start = || Order::new(id, Arc::clone(core));
+    core.directory.orders.tell(&id, Awaken(Arc::new(order)), start)
+}

@@ -1,0 +1,260 @@
+//! One order: decides in memory, answers once the decision is durable, and cancels itself at its
+//! deadline. Holds no SQL, no HTTP and no clock of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use tokio::sync::oneshot;
+
+use crate::domain::order::{self, Rejection, Status, Transition};
+use crate::domain::stock::Shortage;
+use crate::domain::{OrderId, Time};
+use crate::store::{Change, Keyed, Movement, Refused};
+
+use super::directory::Leave;
+use super::{ATTEMPTS_MAX, Core, Failure, NotWritten, in_time, stock_keeper};
+
+/// After a failure, an order looks again this much later whether its deadline has passed.
+const EXPIRE_AGAIN_MS: u64 = 1_000;
+
+pub struct Order {
+    id: OrderId,
+    core: Arc<Core>,
+    /// `None` until it is needed, while a command runs, and after any doubt: then the store knows.
+    state: Option<Arc<order::Order>>,
+    deadline: Option<SpawnHandle>,
+}
+
+/// Places a drafted order. The first message that an order gets.
+#[derive(Message)]
+#[rtype(result = "Result<Placed, PlaceError>")]
+pub struct Place {
+    pub draft: Arc<order::Order>,
+    /// For a purchase: the version of the user's cart after it was emptied.
+    pub emptied_cart_version: Option<i64>,
+    pub key: Option<Keyed>,
+}
+
+/// An order as it was placed; failed where there are shortages.
+#[derive(Debug, Clone)]
+pub struct Placed {
+    pub order: Arc<order::Order>,
+    pub shortages: Vec<Shortage>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum PlaceError {
+    /// The cart is no longer at the version that was purchased.
+    #[error("the cart was changed meanwhile")]
+    CartChanged,
+    /// The request's key has an outcome already.
+    #[error("the idempotency key was used before")]
+    KeyTaken,
+    #[error(transparent)]
+    Failed(#[from] Failure),
+}
+
+#[derive(Message, Debug, Clone, Copy, PartialEq, Eq)]
+#[rtype(result = "Result<Arc<order::Order>, MoveError>")]
+pub enum Command {
+    Pay,
+    Cancel,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum MoveError {
+    #[error("there is no such order")]
+    NotFound,
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    #[error(transparent)]
+    Failed(#[from] Failure),
+}
+
+/// An order that awaits payment as the store has it: from here on it minds its deadline.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Awaken(pub Arc<order::Order>);
+
+/// The deadline may have come.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Expire;
+
+impl Order {
+    #[must_use]
+    pub fn new(id: OrderId, core: Arc<Core>) -> Self {
+        Self { id, core, state: None, deadline: None }
+    }
+
+    /// What a finished command leaves: a timer for an order that awaits payment, nothing of one
+    /// that has ended.
+    fn finish(&mut self, state: Option<Arc<order::Order>>, context: &mut Context<Self>) {
+        self.state = state;
+        match &self.state {
+            Some(order) if order.status == Status::AwaitingPayment => {
+                if self.deadline.is_none() {
+                    let left = order.expires_at - self.core.clock.now();
+                    self.expire_after(left.to_std().unwrap_or_default(), context);
+                }
+            }
+            Some(_) => self.core.directory.orders.retire(&self.id, &context.address()),
+            None => self.expire_after(Duration::from_millis(EXPIRE_AGAIN_MS), context),
+        }
+    }
+
+    fn expire_after(&mut self, left: Duration, context: &mut Context<Self>) {
+        if let Some(deadline) = self.deadline.replace(context.notify_later(Expire, left)) {
+            context.cancel_future(deadline);
+        }
+    }
+}
+
+impl Actor for Order {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        context.set_mailbox_capacity(super::COMMANDS_UNDER_WAY_MAX);
+    }
+}
+
+impl Handler<Place> for Order {
+    // Waits: the next command on this order sees durable state only. Other orders fill the batch.
+    type Result = AtomicResponse<Self, Result<Placed, PlaceError>>;
+
+    fn handle(&mut self, place: Place, _: &mut Self::Context) -> Self::Result {
+        let placed = place_durably(Arc::clone(&self.core), place).into_actor(self);
+        AtomicResponse::new(Box::pin(placed.map(|placed, actor, context| {
+            match &placed {
+                Ok(placed) => actor.finish(Some(Arc::clone(&placed.order)), context),
+                Err(PlaceError::Failed(Failure::InDoubt)) => actor.finish(None, context),
+                // There is no such order.
+                Err(_) => actor.core.directory.orders.retire(&actor.id, &context.address()),
+            }
+            placed
+        })))
+    }
+}
+
+impl Handler<Command> for Order {
+    type Result = AtomicResponse<Self, Result<Arc<order::Order>, MoveError>>;
+
+    fn handle(&mut self, command: Command, _: &mut Self::Context) -> Self::Result {
+        let decide = match command {
+            Command::Pay => order::Order::pay,
+            Command::Cancel => order::Order::cancel,
+        };
+        let moved = move_durably(Arc::clone(&self.core), self.id, self.state.take(), decide).into_actor(self);
+        AtomicResponse::new(Box::pin(moved.map(|(state, moved), actor, context| {
+            match &moved {
+                Err(MoveError::NotFound) => actor.core.directory.orders.retire(&actor.id, &context.address()),
+                _ => actor.finish(state, context),
+            }
+            moved
+        })))
+    }
+}
+
+impl Handler<Expire> for Order {
+    type Result = AtomicResponse<Self, ()>;
+
+    fn handle(&mut self, _: Expire, _: &mut Self::Context) -> Self::Result {
+        self.deadline = None;
+        let decide = |order: &order::Order, now: Time| Ok(order.expire(now));
+        let moved = move_durably(Arc::clone(&self.core), self.id, self.state.take(), decide).into_actor(self);
+        AtomicResponse::new(Box::pin(moved.map(|(state, moved), actor, context| match moved {
+            Err(MoveError::NotFound) => actor.core.directory.orders.retire(&actor.id, &context.address()),
+            _ => actor.finish(state, context),
+        })))
+    }
+}
+
+impl Handler<Awaken> for Order {
+    type Result = ();
+
+    fn handle(&mut self, Awaken(order): Awaken, context: &mut Self::Context) {
+        if self.state.is_none() {
+            self.finish(Some(order), context);
+        }
+    }
+}
+
+impl Handler<Leave> for Order {
+    type Result = ();
+
+    fn handle(&mut self, _: Leave, context: &mut Self::Context) {
+        context.stop();
+    }
+}
+
+/// Reserves and writes; where another process was faster at a shelf, decides again.
+async fn place_durably(core: Arc<Core>, place: Place) -> Result<Placed, PlaceError> {
+    let Place { mut draft, emptied_cart_version, mut key } = place;
+    for _ in 0..ATTEMPTS_MAX {
+        let (answer, answered) = oneshot::channel();
+        let ask = stock_keeper::Place { draft, emptied_cart_version, key, answer };
+        core.stock_keeper.try_send(ask).map_err(|_| Failure::Overloaded)?;
+        let (refused, change) = match in_time(answered).await {
+            Ok(written) => match written.change {
+                Change::OrderPlaced { order, shortages, .. } => return Ok(Placed { order, shortages }),
+                _ => return Err(Failure::InDoubt.into()),
+            },
+            Err(NotWritten::Failed(failure)) => return Err(failure.into()),
+            Err(NotWritten::Refused { refused, change }) => (refused, *change),
+        };
+        match (refused, change) {
+            (Refused::Short, Change::OrderPlaced { order, key: same_key, .. }) => {
+                draft = order;
+                Arc::make_mut(&mut draft).redraft();
+                key = same_key;
+            }
+            (Refused::Stale, _) if emptied_cart_version.is_some() => return Err(PlaceError::CartChanged),
+            (Refused::KeyTaken, _) => return Err(PlaceError::KeyTaken),
+            _ => return Err(Failure::Unavailable.into()),
+        }
+    }
+    Err(Failure::Overloaded.into())
+}
+
+type Moved = (Option<Arc<order::Order>>, Result<Arc<order::Order>, MoveError>);
+
+/// Decides and writes; where what it knew was stale, reads the order and decides again. Gives the
+/// state as it is afterwards, where that is known.
+async fn move_durably(
+    core: Arc<Core>,
+    id: OrderId,
+    mut state: Option<Arc<order::Order>>,
+    decide: impl Fn(&order::Order, Time) -> Result<Option<Transition>, Rejection>,
+) -> Moved {
+    for _ in 0..ATTEMPTS_MAX {
+        let order = match state.take() {
+            Some(order) => order,
+            None => match core.read(move |store| async move { store.order(id).await }).await {
+                Ok(Some(order)) => Arc::new(order),
+                Ok(None) => return (None, Err(MoveError::NotFound)),
+                Err(failure) => return (None, Err(failure.into())),
+            },
+        };
+        let transition = match decide(&order, core.clock.now()) {
+            Ok(Some(transition)) => transition,
+            Ok(None) => return (Some(Arc::clone(&order)), Ok(order)),
+            Err(rejection) => return (Some(order), Err(rejection.into())),
+        };
+        match core.write(moved(order, &transition)).await {
+            Ok(written) => match written.change {
+                Change::OrderMoved { order, .. } => return (Some(Arc::clone(&order)), Ok(order)),
+                _ => return (None, Err(Failure::InDoubt.into())),
+            },
+            Err(NotWritten::Refused { .. }) => {}
+            Err(NotWritten::Failed(failure)) => return (None, Err(failure.into())),
+        }
+    }
+    (None, Err(Failure::Unavailable.into()))
+}
+
+fn moved(mut order: Arc<order::Order>, transition: &Transition) -> Change {
+    Arc::make_mut(&mut order).apply(transition);
+    let movement = if transition.to == Status::Payed { Movement::WriteOff } else { Movement::Release };
+    Change::OrderMoved { order, movement }
+}
