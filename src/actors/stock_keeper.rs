@@ -68,9 +68,9 @@ pub struct Covers {
 #[rtype(result = "()")]
 pub struct Settled {
     /// Reservations, and whether they were written.
-    reserved: Vec<(ShelfDelta, bool)>,
+    pub reserved: Vec<(ShelfDelta, bool)>,
     /// What was written off or released.
-    moved: Vec<ShelfDelta>,
+    pub moved: Vec<ShelfDelta>,
     /// SKUs that were read again.
     pub refreshed: Vec<Sku>,
     pub shelves: Vec<(Sku, Shelf)>,

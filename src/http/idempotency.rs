@@ -1,0 +1,122 @@
+//! A request with an `Idempotency-Key` happens once: whoever brings the key again gets the stored
+//! outcome, whoever brings it meanwhile waits. Across processes the database decides, by the key
+//! that is written with the change.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use actix_web::{HttpRequest, HttpResponse};
+use sha2::{Digest, Sha256};
+use tokio::sync::OwnedMutexGuard;
+
+use crate::store::{Key, Keyed, Outcome};
+
+use super::Api;
+use super::problem::Problem;
+
+const HEADER: &str = "idempotency-key";
+/// Nobody waits longer for the first request with the same key.
+const TURN_MS_MAX: u64 = 10_000;
+
+/// The keys of requests that are under way in this process.
+#[derive(Default)]
+pub struct UnderWay(Mutex<HashMap<Key, Arc<tokio::sync::Mutex<()>>>>);
+
+/// The right to act on a key, until it is dropped.
+struct Turn<'a> {
+    under_way: &'a UnderWay,
+    key: Key,
+    guard: Option<OwnedMutexGuard<()>>,
+    waited: bool,
+}
+
+/// The request's key, where it has one.
+///
+/// # Errors
+/// 422 for a key that is not 1–255 printable ASCII characters.
+pub fn key_of(request: &HttpRequest, body: &[u8]) -> Result<Option<Keyed>, Problem> {
+    let Some(value) = request.headers().get(HEADER) else { return Ok(None) };
+    let invalid = |_| Problem::invalid("Idempotency-Key", "must have 1 to 255 printable ASCII characters");
+    let text = value.to_str().map_err(|_| invalid(crate::store::InvalidKey))?;
+    let key = Key::parse(text).map_err(invalid)?;
+    let mut fingerprint = Sha256::new();
+    fingerprint.update(request.method().as_str());
+    fingerprint.update(b" ");
+    fingerprint.update(request.uri().path());
+    fingerprint.update(b"\n");
+    fingerprint.update(body);
+    Ok(Some(Keyed { key, fingerprint: fingerprint.finalize().into() }))
+}
+
+/// Acts, or answers as the first request with this key was answered.
+///
+/// # Errors
+/// What `act` refuses, and 422 `idempotency_key_reused` for a key that came with another request.
+pub async fn once(
+    api: &Api,
+    keyed: Option<Keyed>,
+    act: impl AsyncFnOnce(Option<Keyed>) -> Result<HttpResponse, Problem>,
+    replay: impl AsyncFnOnce(Outcome) -> Result<HttpResponse, Problem>,
+) -> Result<HttpResponse, Problem> {
+    let Some(keyed) = keyed else { return act(None).await };
+    let turn = api.under_way.turn(&keyed.key).await?;
+    if turn.waited
+        && let Some(outcome) = outcome(api, &keyed).await?
+    {
+        return replay(outcome).await;
+    }
+    let refused = match act(Some(keyed.clone())).await {
+        Ok(response) => return Ok(response),
+        Err(problem) => problem,
+    };
+    // It may be refused only because it was done before.
+    match outcome(api, &keyed).await {
+        Ok(Some(outcome)) => replay(outcome).await,
+        Ok(None) => Err(refused),
+        Err(problem) if problem.is_unavailable() => Err(refused),
+        Err(problem) => Err(problem),
+    }
+}
+
+async fn outcome(api: &Api, keyed: &Keyed) -> Result<Option<Outcome>, Problem> {
+    let key = keyed.key.clone();
+    let stored = api.core.read(move |store| async move { store.outcome(&key).await }).await?;
+    match stored {
+        Some(stored) if stored.fingerprint != keyed.fingerprint => Err(Problem::key_reused()),
+        stored => Ok(stored.map(|stored| stored.outcome)),
+    }
+}
+
+impl UnderWay {
+    async fn turn(&self, key: &Key) -> Result<Turn<'_>, Problem> {
+        let lock = Arc::clone(self.keys().entry(key.clone()).or_default());
+        let mut turn = Turn { under_way: self, key: key.clone(), guard: None, waited: false };
+        turn.guard = match Arc::clone(&lock).try_lock_owned() {
+            Ok(guard) => Some(guard),
+            Err(_) => {
+                turn.waited = true;
+                let limit = Duration::from_millis(TURN_MS_MAX);
+                let guard = tokio::time::timeout(limit, lock.lock_owned()).await;
+                Some(guard.map_err(|_| Problem::overloaded())?)
+            }
+        };
+        Ok(turn)
+    }
+
+    /// A panic under this lock would have been before any change to the map.
+    fn keys(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Arc<tokio::sync::Mutex<()>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut keys = self.under_way.keys();
+        self.guard = None;
+        // The map's own reference is the last: nobody waits for this key.
+        if keys.get(&self.key).is_some_and(|lock| Arc::strong_count(lock) == 1) {
+            keys.remove(&self.key);
+        }
+    }
+}

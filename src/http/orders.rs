@@ -1,0 +1,309 @@
+//! LOMS: orders.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use actix_web::http::header::LOCATION;
+use actix_web::{HttpRequest, HttpResponse, ResponseError, get, post, web};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::actors::Failure;
+use crate::actors::order::{Command, Order, Place, Placed};
+use crate::domain::order::{self, Item, Status};
+use crate::domain::{Count, LINES_MAX, OrderId, Sku, UserId};
+use crate::store::{Keyed, OrderFilter, Outcome};
+
+use super::carts::{NewItem, location, products};
+use super::idempotency::{key_of, once};
+use super::problem::Problem;
+use super::request::{self, JsonBody};
+use super::routes::Problems;
+use super::{Api, Shared};
+
+/// How many orders a page has, unless asked otherwise, and at the most.
+const PAGE_ORDERS: (u32, u32) = (50, 500);
+
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewOrder {
+    user: String,
+    /// 1 to 2,000 lines; lines of one SKU are merged.
+    items: Vec<NewItem>,
+}
+
+/// An order, with names and prices as sold.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Order)]
+pub struct OrderBody<'a> {
+    order_id: i64,
+    user: &'a str,
+    status: &'static str,
+    items: Vec<OrderItemBody<'a>>,
+    /// Minor units of the currency.
+    total_price: i64,
+    /// ISO 4217.
+    currency: &'a str,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+    /// Unpaid at this moment, the order is cancelled.
+    expires_at: DateTime<Utc>,
+    /// How many statuses it has had.
+    version: i32,
+    /// Why it failed or was cancelled.
+    reason: Option<&'a str>,
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = OrderItem)]
+struct OrderItemBody<'a> {
+    sku: &'a str,
+    name: &'a str,
+    /// Minor units of the currency, for one unit.
+    price: i64,
+    count: i64,
+    allocations: Vec<AllocationBody>,
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Allocation)]
+struct AllocationBody {
+    warehouse_id: i32,
+    count: i64,
+}
+
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+struct Page {
+    user: Option<String>,
+    status: Option<String>,
+    /// 1 to 500; 50 where it is missing.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
+    limit: Option<String>,
+    /// The `next` of the page before.
+    #[param(value_type = Option<i64>)]
+    after: Option<String>,
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+struct Orders<'a> {
+    orders: Vec<OrderBody<'a>>,
+    /// Where the next page starts; null on the last.
+    next: Option<i64>,
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+struct History {
+    events: Vec<HistoryEntryBody>,
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = HistoryEntry)]
+struct HistoryEntryBody {
+    id: String,
+    status: &'static str,
+    time: DateTime<Utc>,
+    reason: Option<String>,
+}
+
+/// Creates an order and reserves its stock.
+///
+/// All lines are reserved, or none: then the order is kept as `failed`.
+#[utoipa::path(tag = "LOMS", request_body = NewOrder, responses((status = 201, body = OrderBody), Problems))]
+#[post("/orders")]
+async fn create(api: Shared, request: HttpRequest, body: JsonBody<NewOrder>) -> Result<HttpResponse, Problem> {
+    let user = request::user(&body.value.user)?;
+    let items = body.value.items.iter().map(|item| Ok((request::sku(&item.sku)?, request::count(&item.count)?)));
+    let lines = merge(items.collect::<Result<Vec<_>, Problem>>()?)?;
+    let keyed = key_of(&request, &body.bytes)?;
+    let act = async |key| Ok(placed_response(&api, &place(&api, &user, lines, key).await?));
+    once(&api, keyed, act, async |outcome| replay_order(&api, outcome).await).await
+}
+
+/// One order.
+#[utoipa::path(tag = "LOMS", params(("id" = i64, Path)), responses((status = 200, body = OrderBody), Problems))]
+#[get("/orders/{id}")]
+async fn show(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
+    let order = stored(&api, request::order_id(&path)?).await?;
+    Ok(HttpResponse::Ok().json(body_of(&api, &order)))
+}
+
+/// Orders, newest first.
+#[utoipa::path(tag = "LOMS", params(Page), responses((status = 200, body = Orders), Problems))]
+#[get("/orders")]
+async fn list(api: Shared, page: web::Query<Page>) -> Result<HttpResponse, Problem> {
+    let filter = filter(&page)?;
+    let limit = filter.limit as usize;
+    let orders = api.core.read(move |store| async move { store.orders(&filter).await }).await?;
+    let next = if orders.len() == limit { orders.last().map(|order| order.id.0) } else { None };
+    let orders = orders.iter().map(|order| body_of(&api, order)).collect();
+    Ok(HttpResponse::Ok().json(Orders { orders, next }))
+}
+
+/// What happened to an order.
+#[utoipa::path(tag = "LOMS", params(("id" = i64, Path)), responses((status = 200, body = History), Problems))]
+#[get("/orders/{id}/events")]
+async fn events(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
+    let id = request::order_id(&path)?;
+    let history = api.core.read(move |store| async move { store.history(id).await }).await?;
+    if history.is_empty() {
+        return Err(Problem::order_not_found());
+    }
+    let entry = |entry: crate::store::HistoryEntry| HistoryEntryBody {
+        id: entry.event_id,
+        status: entry.status.as_str(),
+        time: entry.at,
+        reason: entry.reason,
+    };
+    Ok(HttpResponse::Ok().json(History { events: history.into_iter().map(entry).collect() }))
+}
+
+/// Pays an order: its reserved stock is written off.
+#[utoipa::path(tag = "LOMS", params(("id" = i64, Path)), responses((status = 200, body = OrderBody), Problems))]
+#[post("/orders/{id}/pay")]
+async fn pay(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
+    let order = command(&api, request::order_id(&path)?, Command::Pay).await?;
+    Ok(HttpResponse::Ok().json(body_of(&api, &order)))
+}
+
+/// Cancels an order: its reserved stock is free again.
+#[utoipa::path(tag = "LOMS", params(("id" = i64, Path)), responses((status = 200, body = OrderBody), Problems))]
+#[post("/orders/{id}/cancel")]
+async fn cancel(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
+    let order = command(&api, request::order_id(&path)?, Command::Cancel).await?;
+    Ok(HttpResponse::Ok().json(body_of(&api, &order)))
+}
+
+/// Lines of one SKU become one.
+///
+/// # Errors
+/// 422 for no lines, too many, or a sum that no line may have.
+pub fn merge(items: Vec<(Sku, Count)>) -> Result<Vec<(Sku, Count)>, Problem> {
+    if items.is_empty() || items.len() > LINES_MAX {
+        return Err(Problem::invalid("items", format_args!("must have 1 to {LINES_MAX} lines")));
+    }
+    let mut merged = BTreeMap::<Sku, Count>::new();
+    for (sku, count) in items {
+        let sum = match merged.get(&sku) {
+            Some(held) => held.checked_add(count).map_err(|error| Problem::invalid("count", error))?,
+            None => count,
+        };
+        merged.insert(sku, sum);
+    }
+    Ok(merged.into_iter().collect())
+}
+
+/// A new order at the prices of this moment, which nobody has seen yet.
+///
+/// # Errors
+/// 404 for an unknown SKU, 503 where ProductService or the database is away, 422 for a total that
+/// cannot be counted.
+pub async fn draft(api: &Api, user: &UserId, lines: Vec<(Sku, Count)>) -> Result<Arc<order::Order>, Problem> {
+    let products = products(api, || lines.iter().map(|(sku, _)| sku)).await?;
+    let item = |((sku, count), product): ((Sku, Count), crate::products::Product)| Item {
+        sku,
+        name: product.name,
+        price: product.price,
+        count,
+        allocations: Vec::new(),
+    };
+    let items = lines.into_iter().zip(products).map(item).collect();
+    let id = api.core.order_ids.next().await?;
+    let created_at = api.core.clock.now();
+    let expires_at = created_at + api.payment_timeout;
+    Ok(Arc::new(order::Order::draft(id, user.clone(), items, created_at, expires_at)?))
+}
+
+/// # Errors
+/// What [`create`] refuses, save a failed order.
+pub async fn place(
+    api: &Api,
+    user: &UserId,
+    lines: Vec<(Sku, Count)>,
+    key: Option<Keyed>,
+) -> Result<Placed, Problem> {
+    let draft = draft(api, user, lines).await?;
+    let id = draft.id;
+    let place = Place { draft, emptied_cart_version: None, key };
+    let start = || Order::new(id, Arc::clone(&api.core));
+    match api.core.directory.orders.send(&id, place, start).await {
+        Ok(placed) => Ok(placed?),
+        Err(_) => Err(Failure::InDoubt.into()),
+    }
+}
+
+/// # Errors
+/// 404 `order_not_found`, 503 where the database is away.
+pub async fn stored(api: &Api, id: OrderId) -> Result<order::Order, Problem> {
+    let order = api.core.read(move |store| async move { store.order(id).await }).await?;
+    order.ok_or_else(Problem::order_not_found)
+}
+
+/// # Errors
+/// What [`pay`] and [`cancel`] refuse.
+pub async fn command(api: &Api, id: OrderId, command: Command) -> Result<Arc<order::Order>, Problem> {
+    let start = || Order::new(id, Arc::clone(&api.core));
+    match api.core.directory.orders.send(&id, command, start).await {
+        Ok(moved) => Ok(moved?),
+        Err(_) => Err(Failure::InDoubt.into()),
+    }
+}
+
+pub fn placed_response(api: &Api, placed: &Placed) -> HttpResponse {
+    let order = &placed.order;
+    if placed.shortages.is_empty() {
+        HttpResponse::Created().insert_header((LOCATION, location(order.id))).json(body_of(api, order))
+    } else {
+        Problem::order_out_of_stock(order.id, &placed.shortages).error_response()
+    }
+}
+
+/// The answer that was given when the order was placed, whatever became of it since.
+///
+/// # Errors
+/// 503 where the database is away.
+pub async fn replay_order(api: &Api, outcome: Outcome) -> Result<HttpResponse, Problem> {
+    let Outcome::Order { order_id, shortages } = outcome else { return Err(Problem::key_reused()) };
+    let order = Arc::new(stored(api, order_id).await?.as_placed());
+    Ok(placed_response(api, &Placed { order, shortages }))
+}
+
+fn filter(page: &Page) -> Result<OrderFilter, Problem> {
+    let user = page.user.as_deref().map(request::user).transpose()?;
+    let known = |text| Status::parse(text).ok_or_else(|| Problem::invalid("status", "is not a status"));
+    let status = page.status.as_deref().map(known).transpose()?;
+    let limit = request::limit(page.limit.as_deref(), PAGE_ORDERS)?;
+    let id = |text: &str| text.parse().map(OrderId).map_err(|_| Problem::invalid("after", "is not an order id"));
+    let before = page.after.as_deref().map(id).transpose()?;
+    Ok(OrderFilter { user, status, before, limit })
+}
+
+fn body_of<'a>(api: &'a Api, order: &'a order::Order) -> OrderBody<'a> {
+    OrderBody {
+        order_id: order.id.0,
+        user: order.user.as_str(),
+        status: order.status.as_str(),
+        items: order.items.iter().map(item_body).collect(),
+        total_price: order.total.0,
+        currency: api.currency.code(),
+        created_at: order.created_at,
+        updated_at: order.updated_at,
+        expires_at: order.expires_at,
+        version: order.version,
+        reason: order.reason.as_deref(),
+    }
+}
+
+fn item_body(item: &Item) -> OrderItemBody<'_> {
+    let allocation = |allocation: &crate::domain::stock::Allocation| AllocationBody {
+        warehouse_id: allocation.warehouse.0,
+        count: allocation.count.units(),
+    };
+    OrderItemBody {
+        sku: item.sku.as_str(),
+        name: &item.name,
+        price: item.price.0,
+        count: item.count.units(),
+        allocations: item.allocations.iter().map(allocation).collect(),
+    }
+}

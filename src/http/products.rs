@@ -1,0 +1,82 @@
+//! What is for sale: ProductService's list, with what can be bought of each.
+
+use actix_web::{HttpResponse, get, web};
+use serde::{Deserialize, Serialize};
+
+use crate::domain::Sku;
+use crate::domain::stock::Shelf;
+use crate::products::{Product, ProductError};
+
+use super::problem::Problem;
+use super::routes::Problems;
+use super::{Shared, request, stocks};
+
+/// How many products a page has, unless asked otherwise, and at the most.
+const PAGE_PRODUCTS: (u32, u32) = (50, 500);
+
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+struct Page {
+    /// 1 to 500; 50 where it is missing.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
+    limit: Option<String>,
+    /// The `next` of the page before.
+    after: Option<String>,
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+struct Products<'a> {
+    products: Vec<ProductBody<'a>>,
+    /// Where the next page starts; null on the last.
+    next: Option<&'a str>,
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Product)]
+struct ProductBody<'a> {
+    sku: &'a str,
+    name: &'a str,
+    /// Minor units of the currency.
+    price: i64,
+    /// How many units can be bought.
+    available: i64,
+}
+
+/// Products, in SKU order.
+#[utoipa::path(tag = "Checkout", params(Page), responses((status = 200, body = Products), Problems))]
+#[get("/products")]
+async fn list(api: Shared, page: web::Query<Page>) -> Result<HttpResponse, Problem> {
+    let limit = request::limit(page.limit.as_deref(), PAGE_PRODUCTS)? as usize;
+    let after = page.after.as_deref().map(|text| Sku::parse(text).map_err(|error| Problem::invalid("after", error)));
+    let listed = api.products.list(after.transpose()?.as_ref(), limit).await;
+    let skus = listed.map_err(|_| Problem::products_unavailable())?;
+    let mut found: Vec<(&Sku, Product)> = Vec::with_capacity(skus.len());
+    for sku in &skus {
+        match api.products.get(sku).await {
+            Ok(product) => found.push((sku, product)),
+            // Taken out of the list meanwhile.
+            Err(ProductError::Unknown) => {}
+            Err(ProductError::Unavailable) => return Err(Problem::products_unavailable()),
+        }
+    }
+    let shelves = stocks::shelves(&api, skus.clone()).await?;
+    let products = found.iter().map(|(sku, product)| body_of(sku, product, &shelves)).collect();
+    let next = if skus.len() == limit { skus.last().map(Sku::as_str) } else { None };
+    Ok(HttpResponse::Ok().json(Products { products, next }))
+}
+
+/// One product.
+#[utoipa::path(tag = "Checkout", params(("sku" = String, Path)), responses((status = 200, body = ProductBody), Problems))]
+#[get("/products/{sku}")]
+async fn show(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
+    let sku = request::sku(&path)?;
+    let product = api.products.get(&sku).await.map_err(|error| Problem::of_product(&error, &sku))?;
+    let shelves = stocks::shelves(&api, vec![sku.clone()]).await?;
+    Ok(HttpResponse::Ok().json(body_of(&sku, &product, &shelves)))
+}
+
+fn body_of<'a>(sku: &'a Sku, product: &'a Product, shelves: &[(Sku, Shelf)]) -> ProductBody<'a> {
+    let of_sku = shelves.iter().filter(|(other, _)| other == sku);
+    let available = of_sku.map(|(_, shelf)| shelf.available()).sum();
+    ProductBody { sku: sku.as_str(), name: &product.name, price: product.price.0, available }
+}

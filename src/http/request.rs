@@ -1,0 +1,168 @@
+//! What handlers are given: bodies within their limits, paths and values that are valid.
+
+use std::time::Duration;
+
+use actix_web::dev::Payload;
+use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
+use actix_web::{FromRequest, HttpRequest, web};
+use futures_util::StreamExt;
+use futures_util::future::LocalBoxFuture;
+use serde::de::DeserializeOwned;
+use serde_json::Number;
+
+use crate::domain::{Count, OrderId, Sku, UserId};
+
+use super::problem::Problem;
+
+/// The largest body.
+pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// A body that is larger is read on up to here, so that its sender gets to see the answer.
+const BODY_BYTES_DRAINED_MAX: usize = 8 * 1024 * 1024;
+/// A body is there within this time.
+const BODY_MS_MAX: u64 = 10_000;
+
+/// A JSON body, with its bytes as they came.
+pub struct JsonBody<T> {
+    pub value: T,
+    pub bytes: web::Bytes,
+}
+
+/// A body of comma-separated values.
+pub struct CsvBody(pub web::Bytes);
+
+impl<T: DeserializeOwned + 'static> FromRequest for JsonBody<T> {
+    type Error = Problem;
+    type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let payload = payload.take();
+        let is_json = media_type(request.headers()).is_none_or(|media| media == "application/json");
+        let announced = announced_bytes(request.headers());
+        Box::pin(async move {
+            if !is_json {
+                return Err(Problem::unsupported_media_type("application/json"));
+            }
+            let bytes = read(payload, announced).await?;
+            let value = parse(&bytes)?;
+            Ok(Self { value, bytes })
+        })
+    }
+}
+
+impl FromRequest for CsvBody {
+    type Error = Problem;
+    type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let payload = payload.take();
+        let is_csv = media_type(request.headers()).is_none_or(|media| media == "text/csv");
+        let announced = announced_bytes(request.headers());
+        Box::pin(async move {
+            if !is_csv {
+                return Err(Problem::unsupported_media_type("text/csv"));
+            }
+            read(payload, announced).await.map(Self)
+        })
+    }
+}
+
+fn media_type(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(CONTENT_TYPE)?.to_str().unwrap_or("unreadable");
+    Some(value.split(';').next().unwrap_or(value).trim().to_ascii_lowercase())
+}
+
+fn announced_bytes(headers: &HeaderMap) -> usize {
+    headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0)
+}
+
+async fn read(payload: Payload, announced: usize) -> Result<web::Bytes, Problem> {
+    let limit = Duration::from_millis(BODY_MS_MAX);
+    match tokio::time::timeout(limit, read_all(payload, announced)).await {
+        Ok(read) => read,
+        Err(_) => Err(Problem::unreadable("the body did not come in time")),
+    }
+}
+
+async fn read_all(mut payload: Payload, announced: usize) -> Result<web::Bytes, Problem> {
+    if announced > BODY_BYTES_DRAINED_MAX {
+        return Err(Problem::payload_too_large(BODY_BYTES_MAX));
+    }
+    // The usual body comes in one piece, which is taken as it is.
+    let torn = |_| Problem::unreadable("the body broke off");
+    let first = payload.next().await.transpose().map_err(torn)?.unwrap_or_default();
+    let mut body = web::BytesMut::new();
+    let mut read = first.len();
+    while let Some(chunk) = payload.next().await {
+        if body.is_empty() {
+            body.extend_from_slice(&first);
+        }
+        let chunk = chunk.map_err(torn)?;
+        read += chunk.len();
+        if read <= BODY_BYTES_MAX {
+            body.extend_from_slice(&chunk);
+        } else if read > BODY_BYTES_DRAINED_MAX {
+            break;
+        }
+    }
+    if read > BODY_BYTES_MAX {
+        return Err(Problem::payload_too_large(BODY_BYTES_MAX));
+    }
+    Ok(if body.is_empty() { first } else { body.freeze() })
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    // Twice only where it fails: the second time tells the place.
+    if let Ok(value) = serde_json::from_slice(bytes) {
+        return Ok(value);
+    }
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    match serde_path_to_error::deserialize::<_, T>(&mut json) {
+        Err(error) if error.path().iter().next().is_some() => {
+            Err(Problem::unreadable(format!("{}: {}", error.path(), error.inner())))
+        }
+        Err(error) => Err(Problem::unreadable(error.inner().to_string())),
+        Ok(_) => Err(Problem::unreadable("something follows the JSON value")),
+    }
+}
+
+/// # Errors
+/// 422 naming the field.
+pub fn user(text: &str) -> Result<UserId, Problem> {
+    UserId::parse(text).map_err(|error| Problem::invalid("user", error))
+}
+
+/// # Errors
+/// 422 naming the field.
+pub fn sku(text: &str) -> Result<Sku, Problem> {
+    Sku::parse(text).map_err(|error| Problem::invalid("sku", error))
+}
+
+/// # Errors
+/// 422 naming the field: also for a number that no integer type holds.
+pub fn count(number: &Number) -> Result<Count, Problem> {
+    let units = number.as_i64().unwrap_or(0);
+    Count::new(units).map_err(|error| Problem::invalid("count", error))
+}
+
+/// An id that is no positive whole number is no order's.
+///
+/// # Errors
+/// 404 `order_not_found`.
+pub fn order_id(text: &str) -> Result<OrderId, Problem> {
+    match text.parse() {
+        Ok(id) if id > 0 => Ok(OrderId(id)),
+        _ => Err(Problem::order_not_found()),
+    }
+}
+
+/// A page's length, as asked or by default; the second of `limits` at the most.
+///
+/// # Errors
+/// 422 naming the field.
+pub fn limit(text: Option<&str>, limits: (u32, u32)) -> Result<u32, Problem> {
+    match text.map(str::parse) {
+        None => Ok(limits.0),
+        Some(Ok(limit)) if (1..=limits.1).contains(&limit) => Ok(limit),
+        Some(_) => Err(Problem::invalid("limit", format_args!("must be a whole number from 1 to {}", limits.1))),
+    }
+}

@@ -1,0 +1,186 @@
+//! LOMS: what lies in the warehouses.
+
+use actix_web::{HttpRequest, HttpResponse, get, post, put, web};
+use serde::{Deserialize, Serialize};
+use serde_json::Number;
+
+use crate::actors::{Failure, NotWritten, Written};
+use crate::domain::stock::{ON_HAND_MAX, Shelf, available};
+use crate::domain::{Sku, WarehouseId};
+use crate::store::{Change, Keyed, Outcome, Refused, ShelfEdit, StockEdit};
+use crate::stock_file;
+
+use super::idempotency::{key_of, once};
+use super::problem::Problem;
+use super::request::{self, CsvBody, JsonBody};
+use super::routes::Problems;
+use super::{Api, Shared};
+
+/// The longest reason of an adjustment.
+const REASON_CHARS_MAX: usize = 500;
+
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct StockCount {
+    /// How many units lie there: 0 to 1,000,000,000,000.
+    #[schema(value_type = i64, minimum = 0, maximum = 1_000_000_000_000i64)]
+    on_hand: Number,
+}
+
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Adjustment {
+    /// How many units more, or (negative) less; not 0.
+    #[schema(value_type = i64)]
+    delta: Number,
+    /// Why: 1 to 500 characters.
+    reason: String,
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+struct Stock<'a> {
+    sku: &'a str,
+    /// How many units can be bought.
+    available: i64,
+    stocks: Vec<WarehouseStock>,
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+struct WarehouseStock {
+    warehouse_id: i32,
+    /// How many units can be bought of those here: `on_hand - reserved`.
+    count: i64,
+    on_hand: i64,
+    reserved: i64,
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+struct Imported {
+    rows: usize,
+}
+
+/// What can be bought of a SKU, by warehouse.
+#[utoipa::path(tag = "LOMS", params(("sku" = String, Path)), responses((status = 200, body = Stock), Problems))]
+#[get("/stocks/{sku}")]
+async fn show(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
+    let sku = request::sku(&path)?;
+    let shelves = shelves(&api, vec![sku.clone()]).await?;
+    if shelves.is_empty() {
+        return Err(Problem::unknown_sku(&sku));
+    }
+    Ok(stock_response(&sku, &shelves))
+}
+
+/// A stock count: so many units lie in a warehouse.
+#[utoipa::path(tag = "LOMS", request_body = StockCount, params(("sku" = String, Path), ("warehouse_id" = i32, Path)),
+    responses((status = 200, body = Stock), Problems))]
+#[put("/stocks/{sku}/{warehouse_id}")]
+async fn count(
+    api: Shared,
+    path: web::Path<(String, String)>,
+    body: JsonBody<StockCount>,
+) -> Result<HttpResponse, Problem> {
+    let (sku, warehouse) = place_of(&path)?;
+    let units = match body.value.on_hand.as_i64() {
+        Some(units) if (0..=ON_HAND_MAX).contains(&units) => units,
+        _ => return Err(Problem::invalid("on_hand", format_args!("must be a whole number from 0 to {ON_HAND_MAX}"))),
+    };
+    let edit = StockEdit::Count(vec![ShelfEdit { sku: sku.clone(), warehouse, units }]);
+    let written = write(&api, edit, None).await.map_err(problem)?;
+    Ok(stock_response(&sku, &written.shelves))
+}
+
+/// Goods in, or goods lost.
+#[utoipa::path(tag = "LOMS", request_body = Adjustment, params(("sku" = String, Path), ("warehouse_id" = i32, Path)),
+    responses((status = 200, body = Stock), Problems))]
+#[post("/stocks/{sku}/{warehouse_id}/adjustments")]
+async fn adjust(
+    api: Shared,
+    request: HttpRequest,
+    path: web::Path<(String, String)>,
+    body: JsonBody<Adjustment>,
+) -> Result<HttpResponse, Problem> {
+    let (sku, warehouse) = place_of(&path)?;
+    let units = match body.value.delta.as_i64() {
+        Some(units) if units != 0 && (-ON_HAND_MAX..=ON_HAND_MAX).contains(&units) => units,
+        _ => return Err(Problem::invalid("delta", format_args!("must be a whole number up to {ON_HAND_MAX}, not 0"))),
+    };
+    let reason = body.value.reason;
+    if reason.trim().is_empty() || reason.chars().count() > REASON_CHARS_MAX || reason.contains('\0') {
+        return Err(Problem::invalid("reason", format_args!("must have 1 to {REASON_CHARS_MAX} characters")));
+    }
+    let keyed = key_of(&request, &body.bytes)?;
+    let row = ShelfEdit { sku: sku.clone(), warehouse, units };
+    let edit = StockEdit::Adjust { row, reason, at: api.core.clock.now() };
+    let act = async |key| {
+        let written = write(&api, edit, key).await.map_err(problem)?;
+        Ok(stock_response(&sku, &written.shelves))
+    };
+    let replay = async |outcome| match outcome {
+        Outcome::Stock { shelves } => Ok(stock_response(&sku, &shelves)),
+        _ => Err(Problem::key_reused()),
+    };
+    once(&api, keyed, act, replay).await
+}
+
+/// Stock counts of many shelves: all rows, or none.
+///
+/// CSV with the header `sku,warehouse_id,on_hand`.
+#[utoipa::path(tag = "LOMS", request_body(content = String, content_type = "text/csv"),
+    responses((status = 200, body = Imported), Problems))]
+#[post("/stocks/import")]
+async fn import(api: Shared, body: CsvBody) -> Result<HttpResponse, Problem> {
+    let bad_lines = |errors: Vec<stock_file::LineError>| {
+        Problem::bad_lines(errors.into_iter().map(|error| (error.line, error.message)))
+    };
+    let (lines, rows): (Vec<u64>, Vec<ShelfEdit>) = stock_file::parse(&body.0).map_err(bad_lines)?.into_iter().unzip();
+    let imported = Imported { rows: rows.len() };
+    if rows.is_empty() {
+        return Ok(HttpResponse::Ok().json(imported));
+    }
+    match write(&api, StockEdit::Count(rows), None).await {
+        Ok(_) => Ok(HttpResponse::Ok().json(imported)),
+        Err(NotWritten::Refused { refused: Refused::BelowReserved(positions), .. }) => {
+            let line = |at: usize| lines.get(at).copied().unwrap_or(0);
+            let message = "fewer units than are reserved";
+            Err(Problem::bad_lines(positions.into_iter().map(|at| (line(at), message.to_owned()))))
+        }
+        Err(error) => Err(problem(error)),
+    }
+}
+
+/// # Errors
+/// 503 where the database is away.
+pub async fn shelves(api: &Api, skus: Vec<Sku>) -> Result<Vec<(Sku, Shelf)>, Problem> {
+    Ok(api.core.read(move |store| async move { store.shelves(&skus).await }).await?)
+}
+
+async fn write(api: &Api, edit: StockEdit, key: Option<Keyed>) -> Result<Written, NotWritten> {
+    api.core.write(Change::StockEdited { edit, key }).await
+}
+
+fn problem(error: NotWritten) -> Problem {
+    match error {
+        NotWritten::Refused { refused: Refused::BelowReserved(_), .. } => Problem::below_reserved(),
+        NotWritten::Refused { refused: Refused::KeyTaken, .. } => Problem::key_reused(),
+        NotWritten::Refused { .. } => Failure::Unavailable.into(),
+        NotWritten::Failed(failure) => failure.into(),
+    }
+}
+
+fn place_of(path: &(String, String)) -> Result<(Sku, WarehouseId), Problem> {
+    let warehouse = WarehouseId::parse(&path.1).map_err(|error| Problem::invalid("warehouse_id", error))?;
+    Ok((request::sku(&path.0)?, warehouse))
+}
+
+fn stock_response(sku: &Sku, shelves: &[(Sku, Shelf)]) -> HttpResponse {
+    let shelves: Vec<Shelf> = shelves.iter().map(|(_, shelf)| *shelf).collect();
+    let stock = |shelf: &Shelf| WarehouseStock {
+        warehouse_id: shelf.warehouse.0,
+        count: shelf.available(),
+        on_hand: shelf.on_hand,
+        reserved: shelf.reserved,
+    };
+    let stocks = shelves.iter().map(stock).collect();
+    HttpResponse::Ok().json(Stock { sku: sku.as_str(), available: available(&shelves), stocks })
+}
