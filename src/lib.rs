@@ -1,4 +1,6 @@
 //! LOMS: an order backend for shops.
+pub mod commands;
 pub mod demo;
 pub mod domain;
+pub mod http;
 pub mod products;
