@@ -1,2 +1,3 @@
 //! LOMS: an order backend for shops.
+pub mod commands;
 pub mod domain;

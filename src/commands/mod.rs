@@ -1,0 +1,3 @@
+//! What each sub-command does. Reading the command line and building the program stay outside.
+
+pub mod replay;
