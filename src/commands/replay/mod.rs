@@ -39,12 +39,12 @@ const FACTOR_MAX: f64 = 1_000_000.0;
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct Arguments {
-    /// What is for sale: CSV with the column sku, may be compressed with gzip
+    /// What is for sale: CSV with the column `sku`, may be compressed with gzip
     #[arg(long, value_name = "FILE")]
     pub catalog: PathBuf,
 
-    /// What happened: CSV with the columns user_id, invoice, kind (order_line or cancel_line), sku
-    /// and count, may be compressed with gzip
+    /// What happened: CSV with the columns `user_id`, `invoice`, `kind` (`order_line` or
+    /// `cancel_line`), `sku` and `count`, may be compressed with gzip
     #[arg(long, value_name = "FILE")]
     pub events: PathBuf,
 

@@ -20,7 +20,7 @@ use crate::domain::{Count, Sku, UserId};
 const INVOICE_BYTES_MAX: usize = 64;
 
 /// All invoices in the order of their first lines.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Recording {
     /// What is for sale, in the catalogue's order.
     pub skus: Vec<Sku>,
@@ -110,12 +110,6 @@ impl Recording {
     #[must_use]
     pub fn user(&self, UserIndex(index): UserIndex) -> &UserId {
         &self.users[index as usize]
-    }
-}
-
-impl Default for Recording {
-    fn default() -> Self {
-        Self { skus: Vec::new(), users: Vec::new(), invoices: Vec::new() }
     }
 }
 

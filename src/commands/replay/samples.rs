@@ -17,8 +17,10 @@ pub fn online_retail() -> Option<Recording> {
     Some(Recording::read(&catalogue, &events).expect("the real recording is good"))
 }
 
-/// Invoices as (user, number, [(sku, count)]); a number that starts with `C` is a cancel.
-pub fn recording(invoices: &[(&str, &str, &[(&str, i64)])]) -> Recording {
+/// User, number and lines of SKU and count; a number that starts with `C` is a cancel.
+pub type Invoiced<'text> = (&'text str, &'text str, &'text [(&'text str, i64)]);
+
+pub fn recording(invoices: &[Invoiced<'_>]) -> Recording {
     let mut recording = Recording::default();
     let mut skus = HashMap::new();
     let mut users = HashMap::new();

@@ -91,6 +91,10 @@ impl Shop {
         Ok(())
     }
 
+    /// `POST /carts/{user}/items`.
+    ///
+    /// # Errors
+    /// [`Refusal`] for any answer but success and lack of stock, and where none came.
     pub async fn add(&self, user: &UserId, sku: &Sku, count: Count, times: &mut Timings) -> Result<Added, Refusal> {
         let line = CartLine { sku: sku.as_str(), count: count.units() };
         let url = format!("{}/carts/{user}/items", self.url);
@@ -102,20 +106,31 @@ impl Shop {
         }
     }
 
+    /// `GET /carts/{user}`.
+    ///
+    /// # Errors
+    /// [`Refusal`] for any answer but success, and where none came.
     pub async fn list(&self, user: &UserId, times: &mut Timings) -> Result<(), Refusal> {
         let url = format!("{}/carts/{user}", self.url);
         let answer = self.ask(Request::List, || self.http.get(&url), times).await?;
         answer.must_be(Request::List, StatusCode::OK)
     }
 
+    /// `DELETE /carts/{user}`.
+    ///
+    /// # Errors
+    /// [`Refusal`] for any answer but success, and where none came.
     pub async fn empty(&self, user: &UserId, times: &mut Timings) -> Result<(), Refusal> {
         let url = format!("{}/carts/{user}", self.url);
         let answer = self.ask(Request::Empty, || self.http.delete(&url), times).await?;
         answer.must_be(Request::Empty, StatusCode::NO_CONTENT)
     }
 
-    /// The idempotency key is made of the run and the invoice: a purchase that is sent again
+    /// `POST /carts/{user}/purchase`. The idempotency key is made of the run and the invoice: a purchase that is sent again
     /// after a broken connection makes one order, and the next run makes its own.
+    ///
+    /// # Errors
+    /// [`Refusal`] for any answer but success and lack of stock, and where none came.
     pub async fn purchase(&self, user: &UserId, invoice: &str, times: &mut Timings) -> Result<Purchased, Refusal> {
         let url = format!("{}/carts/{user}/purchase", self.url);
         let key = format!("{}-{invoice}", self.run);
@@ -132,10 +147,18 @@ impl Shop {
         }
     }
 
+    /// `POST /orders/{id}/pay`.
+    ///
+    /// # Errors
+    /// [`Refusal`] for any answer but success, and where none came.
     pub async fn pay(&self, order: OrderId, times: &mut Timings) -> Result<(), Refusal> {
         self.settle(Request::Pay, order, "payed", times).await
     }
 
+    /// `POST /orders/{id}/cancel`.
+    ///
+    /// # Errors
+    /// [`Refusal`] for any answer but success, and where none came.
     pub async fn cancel(&self, order: OrderId, times: &mut Timings) -> Result<(), Refusal> {
         self.settle(Request::Cancel, order, "cancelled", times).await
     }

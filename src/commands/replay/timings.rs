@@ -137,7 +137,7 @@ mod tests {
         let (mut one, mut other) = (Timings::new(), Timings::new());
         one.record(Request::Pay, Duration::from_millis(2));
         other.record(Request::Pay, Duration::from_millis(4));
-        other.record(Request::Add, Duration::from_secs(3_600));
+        other.record(Request::Add, Duration::from_hours(1));
         one.merge(&other);
         assert_eq!((one.requests(), one.latencies_us(Request::Pay).len()), (3, 2));
         assert!(one.latencies_us(Request::Pay).max().abs_diff(4_000) <= 40);

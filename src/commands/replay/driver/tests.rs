@@ -6,12 +6,10 @@ use wiremock::matchers::{method, path, path_regex};
 use wiremock::{Mock, MockServer};
 
 use super::*;
-use crate::commands::replay::samples;
+use crate::commands::replay::samples::{self, Invoiced};
 use crate::commands::replay::small_shop::{SmallShop, problem};
 
-type Invoices<'a> = [(&'a str, &'a str, &'a [(&'a str, i64)])];
-
-async fn replay(server: &MockServer, invoices: &Invoices<'_>, unpaid: f64, connections: usize) -> Report {
+async fn replay(server: &MockServer, invoices: &[Invoiced<'_>], unpaid: f64, connections: usize) -> Report {
     let recording = samples::recording(invoices);
     let plan = Plan::of(&recording, 7, unpaid);
     let shop = Shop::at(&server.uri().parse().expect("a URL"), connections, 1).expect("a client");
@@ -70,7 +68,7 @@ async fn an_order_whose_purchase_is_out_of_stock_failed_and_its_cart_is_emptied(
 async fn an_order_given_back_is_cancelled_at_its_place_and_its_stock_sold_again() {
     let shop = SmallShop::with_stock(&[("A", 5)]);
     let (server, _) = shop.open().await;
-    let invoices: &Invoices<'_> = &[
+    let invoices: &[Invoiced<'_>] = &[
         ("u1", "7", &[("A", 5)]),
         ("u2", "8", &[("A", 5)]),
         ("u1", "C9", &[("A", 5)]),
@@ -128,7 +126,7 @@ async fn users_run_side_by_side_and_each_users_orders_one_after_the_other() {
     let (server, _) = shop.open().await;
     let invoices: Vec<_> =
         names.iter().map(|(user, number)| (user.as_str(), number.as_str(), &[("B", 2)][..])).collect();
-    let report = replay(&server, &invoices, 0.0, 5).await;
+    let report = replay(&server, &invoices, 0.0, 16).await;
     assert_eq!((report.outcome.payed, report.outcome.units_payed, report.refusals()), (60, 120, 0));
     let keys = shop.state().purchase_keys.clone();
     for user in 0..7 {
@@ -169,7 +167,10 @@ async fn a_503_that_names_no_time_and_a_500_are_counted_at_once() {
     for (status, code) in [(503, "unavailable"), (500, "internal")] {
         let shop = SmallShop::with_stock(&[("A", 5)]);
         let (server, _) = shop.open().await;
-        let broken = problem(status, code);
+        let broken = match status {
+            500 => problem(status, code).insert_header("Retry-After", "0"),
+            _ => problem(status, code),
+        };
         Mock::given(path("/orders/1/pay")).respond_with(broken).with_priority(1).expect(1).mount(&server).await;
         let report = replay(&server, &[("u1", "7", &[("A", 5)])], 0.0, 1).await;
         assert_eq!((report.outcome.awaiting_payment, report.outcome.payed, report.refusals()), (1, 0, 1));

@@ -53,7 +53,7 @@ fn a_compressed_file_is_read_like_a_plain_one() {
     let (catalogue, events) = (folder.path().join("catalog.csv"), folder.path().join("events.csv.gz"));
     std::fs::write(&catalogue, CATALOGUE).expect("written");
     let mut compressed = GzEncoder::new(File::create(&events).expect("created"), Compression::fast());
-    write!(compressed, "{EVENTS}t,1,7,order_line,A,2,0\n").expect("written");
+    writeln!(compressed, "{EVENTS}t,1,7,order_line,A,2,0").expect("written");
     compressed.finish().expect("finished");
     let recording = Recording::read(&catalogue, &events).expect("read");
     assert_eq!(recording.invoices.len(), 1);
