@@ -33,12 +33,13 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<(u64, ShelfEdit)>, Vec<LineError>> {
     let mut first_line_of = HashMap::new();
     for record in reader.records() {
         let line = record_line(&record);
-        let edit = record.map_err(|error| csv_message(&error)).and_then(|record| shelf_edit(&record)).and_then(|edit| {
-            match first_line_of.insert((edit.sku.clone(), edit.warehouse), line) {
-                Some(first) => Err(format!("this SKU and warehouse stand in line {first} already")),
-                None => Ok(edit),
-            }
-        });
+        let edit =
+            record.map_err(|error| csv_message(&error)).and_then(|record| shelf_edit(&record)).and_then(|edit| {
+                match first_line_of.insert((edit.sku.clone(), edit.warehouse), line) {
+                    Some(first) => Err(format!("this SKU and warehouse stand in line {first} already")),
+                    None => Ok(edit),
+                }
+            });
         match edit {
             Ok(edit) => rows.push((line, edit)),
             Err(message) => errors.push(LineError { line, message }),

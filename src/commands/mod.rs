@@ -2,3 +2,116 @@
 
 pub mod product_service;
 pub mod replay;
+pub mod serve;
+pub mod stock;
+pub mod verify;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::config::{Flags, ServeFlags, Settings};
+use crate::{http, store, telemetry};
+
+/// An order backend for shops: carts, orders and stock, as actors over one durable journal.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+pub struct CommandLine {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: ServeFlags,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serves the HTTP API (the same as no command).
+    Serve(ServeFlags),
+    /// Brings the database to the present schema.
+    Migrate(Flags),
+    /// Changes stock.
+    #[command(subcommand)]
+    Stock(Stock),
+    /// Checks the books in the database; exits with 1 where they do not add up.
+    Verify(Flags),
+    /// Plays recorded shop orders through the HTTP API, and prints a report.
+    Replay {
+        #[command(flatten)]
+        arguments: replay::Arguments,
+        #[arg(long, value_name = "URL", help = "The database to play on, which must be empty")]
+        database_url: Option<String>,
+    },
+    /// Serves a catalogue under the protocol of the ProductService.
+    ProductService {
+        /// Where to serve; port 0 takes a free one.
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
+        listen: SocketAddr,
+        /// The catalogue, CSV `sku,name,price_minor_units`. [default: a demo shop's]
+        #[arg(long, value_name = "FILE", env = "LOMS_CATALOG")]
+        catalog: Option<PathBuf>,
+        /// What clients must send; without it, every token is right.
+        #[arg(long, value_name = "TOKEN", env = "PRODUCT_SERVICE_TOKEN", hide_env_values = true)]
+        token: Option<SecretString>,
+    },
+    /// Prints the OpenAPI document of the HTTP API.
+    Openapi,
+}
+
+#[derive(Debug, Subcommand)]
+enum Stock {
+    /// Imports stock counts from CSV `sku,warehouse_id,on_hand`: all rows, or none.
+    Import {
+        file: PathBuf,
+        #[command(flatten)]
+        flags: Flags,
+    },
+}
+
+/// Runs the command; gives whether it found everything right.
+///
+/// # Errors
+/// A sentence for the user.
+pub async fn run(command_line: CommandLine) -> anyhow::Result<bool> {
+    match command_line.command.unwrap_or(Command::Serve(command_line.serve)) {
+        Command::Serve(flags) => serve::run(&load(&flags)?).await.map(|()| true),
+        Command::Migrate(flags) => {
+            open_store(&load(&ServeFlags::of(flags))?).await?;
+            println!("the database is at the present schema");
+            Ok(true)
+        }
+        Command::Stock(Stock::Import { file, flags }) => {
+            let settings = load(&ServeFlags::of(flags))?;
+            stock::import(&*open_store(&settings).await?, &file).await.map(|()| true)
+        }
+        Command::Verify(flags) => verify::run(&*open_store(&load(&ServeFlags::of(flags))?).await?).await,
+        Command::Replay { arguments, database_url } => {
+            let flags = ServeFlags::of(Flags { database_url, ..Flags::default() });
+            replay::run_system(&arguments, load(&flags)?).await
+        }
+        Command::ProductService { listen, catalog, token } => {
+            telemetry::log("info")?;
+            product_service::run(listen, catalog.as_deref(), token).await?;
+            Ok(true)
+        }
+        Command::Openapi => {
+            println!("{}", http::openapi().to_pretty_json()?);
+            Ok(true)
+        }
+    }
+}
+
+fn load(flags: &ServeFlags) -> anyhow::Result<Settings> {
+    let settings = Settings::load(flags)?;
+    telemetry::log(&settings.log)?;
+    Ok(settings)
+}
+
+/// The database at the present schema.
+async fn open_store(settings: &Settings) -> anyhow::Result<std::sync::Arc<dyn store::Store>> {
+    let store = store::open(settings.database_url.expose_secret()).await.context("DATABASE_URL")?;
+    store.migrate().await.context("DATABASE_URL")?;
+    Ok(store)
+}

@@ -178,13 +178,7 @@ async fn purchase(
 
 /// # Errors
 /// What [`add_item`] refuses.
-pub async fn add(
-    api: &Api,
-    user: &UserId,
-    sku: Sku,
-    count: Count,
-    key: Option<Keyed>,
-) -> Result<cart::Cart, Problem> {
+pub async fn add(api: &Api, user: &UserId, sku: Sku, count: Count, key: Option<Keyed>) -> Result<cart::Cart, Problem> {
     require_product(api, &sku).await?;
     let command = Command::Add { sku: sku.clone(), count };
     edit(api, user, command, key).await.map_err(|error| Problem::of_edit(error, &sku))

@@ -14,18 +14,28 @@ mod routes;
 mod service_contract;
 mod stocks;
 
+use std::io;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use actix_web::web;
+use actix_web::dev::Server;
+use actix_web::middleware::from_fn;
+use actix_web::{App, HttpServer, web};
 use iso_currency::Currency;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::Semaphore;
+use tracing_actix_web::TracingLogger;
 
 use crate::actors::{COMMANDS_UNDER_WAY_MAX, Core};
 use crate::products::Products;
 
-pub use routes::{openapi, routes};
+pub use routes::openapi;
+
+/// How long open connections may take to end once all commands are answered.
+const SHUTDOWN_S_MAX: u64 = 2;
+/// Connections that wait to be accepted.
+const CONNECTIONS_QUEUED_MAX: u32 = 1_024;
 
 /// What handlers work with.
 pub struct Api {
@@ -56,6 +66,20 @@ impl Api {
         let under_way = idempotency::UnderWay::default();
         Self { core, products, currency, payment_timeout, available, metrics, admission, under_way }
     }
+}
+
+/// Serves on the listener until its handle is told to stop.
+///
+/// # Errors
+/// Where the listener cannot be used.
+pub fn serve(api: web::Data<Api>, listener: TcpListener, workers: usize) -> io::Result<Server> {
+    let server = HttpServer::new(move || {
+        let app = App::new().app_data(api.clone()).wrap(from_fn(edge::admit)).wrap(TracingLogger::default());
+        routes::documented(app)
+    });
+    let server =
+        server.workers(workers).disable_signals().shutdown_timeout(SHUTDOWN_S_MAX).backlog(CONNECTIONS_QUEUED_MAX);
+    Ok(server.listen(listener)?.run())
 }
 
 /// What every handler is given.

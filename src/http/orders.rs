@@ -216,12 +216,7 @@ pub async fn draft(api: &Api, user: &UserId, lines: Vec<(Sku, Count)>) -> Result
 
 /// # Errors
 /// What [`create`] refuses, save a failed order.
-pub async fn place(
-    api: &Api,
-    user: &UserId,
-    lines: Vec<(Sku, Count)>,
-    key: Option<Keyed>,
-) -> Result<Placed, Problem> {
+pub async fn place(api: &Api, user: &UserId, lines: Vec<(Sku, Count)>, key: Option<Keyed>) -> Result<Placed, Problem> {
     let draft = draft(api, user, lines).await?;
     let id = draft.id;
     let place = Place { draft, emptied_cart_version: None, key };

@@ -188,9 +188,9 @@ impl From<Failure> for Problem {
         match failure {
             Failure::Unavailable => Self::unavailable("the database is away; nothing was changed"),
             Failure::Overloaded => Self::overloaded(),
-            Failure::InDoubt => {
-                Self::unavailable("no answer in time: look whether it was done, or ask again with the same Idempotency-Key")
-            }
+            Failure::InDoubt => Self::unavailable(
+                "no answer in time: look whether it was done, or ask again with the same Idempotency-Key",
+            ),
         }
     }
 }

@@ -7,8 +7,8 @@ use serde_json::Number;
 use crate::actors::{Failure, NotWritten, Written};
 use crate::domain::stock::{ON_HAND_MAX, Shelf, available};
 use crate::domain::{Sku, WarehouseId};
-use crate::store::{Change, Keyed, Outcome, Refused, ShelfEdit, StockEdit};
 use crate::stock_file;
+use crate::store::{Change, Keyed, Outcome, Refused, ShelfEdit, StockEdit};
 
 use super::idempotency::{key_of, once};
 use super::problem::Problem;

@@ -1,0 +1,258 @@
+//! The wiring: what starts in which order, on which threads, and how it stops.
+//!
+//! StockKeeper and Journal have a thread each; carts and orders live on the HTTP workers that
+//! first asked for them; reading connections live on one I/O runtime.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use actix::{Actor, Addr, Arbiter};
+use actix_web::dev::{Server, ServerHandle};
+use actix_web::web;
+use anyhow::{Context, anyhow, bail};
+use secrecy::ExposeSecret;
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::oneshot;
+
+use crate::actors::directory::Directory;
+use crate::actors::journal::{self, Journal};
+use crate::actors::order_ids::OrderIds;
+use crate::actors::stock_keeper::StockKeeper;
+use crate::actors::{COMMANDS_UNDER_WAY_MAX, Core, deadlines};
+use crate::clock::{Clock, SystemClock};
+use crate::config::Settings;
+use crate::domain::Sku;
+use crate::domain::stock::Shelf;
+use crate::http::{self, Api};
+use crate::products::{Catalogue, Client, Limits, Products};
+use crate::store::{self, Change, ShelfEdit, StockEdit, Store};
+use crate::{demo, stock_file, telemetry};
+
+/// Admitted commands are answered within this time after the program was told to stop.
+const DRAIN_MS_MAX: u64 = 15_000;
+/// The Journal's last batch is written within this time.
+const CLOSE_MS_MAX: u64 = 10_000;
+const SHELVES_PAGE: u32 = 10_000;
+
+/// A running system, from its database to its address.
+pub struct Application {
+    address: SocketAddr,
+    server: Server,
+    api: web::Data<Api>,
+    io: Runtime,
+    threads: [Arbiter; 2],
+    /// Each ends when its actor does.
+    lifelines: [oneshot::Receiver<()>; 2],
+}
+
+impl Application {
+    /// Starts everything and listens; nothing is accepted before [`Application::run_until`].
+    ///
+    /// # Errors
+    /// A sentence that names what is missing: the database, the folder, the port, a file.
+    pub async fn build(settings: &Settings) -> anyhow::Result<Self> {
+        let metrics = telemetry::metrics()?;
+        let io = Builder::new_multi_thread().worker_threads(1).thread_name("io").enable_all().build()?;
+        match Self::build_on(settings, metrics, io.handle().clone()).await {
+            Ok(parts) => {
+                let (address, server, api, threads, lifelines) = parts;
+                Ok(Self { address, server, api, io, threads, lifelines })
+            }
+            Err(error) => {
+                io.shutdown_background();
+                Err(error)
+            }
+        }
+    }
+
+    async fn build_on(
+        settings: &Settings,
+        metrics: metrics_exporter_prometheus::PrometheusHandle,
+        io: Handle,
+    ) -> anyhow::Result<(SocketAddr, Server, web::Data<Api>, [Arbiter; 2], [oneshot::Receiver<()>; 2])> {
+        // Before anything is written: a taken port is the likeliest mistake.
+        let listener = TcpListener::bind(settings.listen)
+            .with_context(|| format!("LOMS_LISTEN: cannot listen on {}", settings.listen))?;
+        let address = listener.local_addr()?;
+        let products = products(settings, io.clone())?;
+        let store = open_store(settings, &io).await?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let available = Arc::new(AtomicBool::new(false));
+
+        let (journal_thread, journal, journal_ends) =
+            start_journal(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&available)).await?;
+        import_first_stock(settings, &store, &io, &journal).await?;
+        let shelves = load_shelves(&store, &io).await?;
+        let (keeper_thread, stock_keeper, keeper_ends) = start_stock_keeper(shelves, journal.clone());
+
+        let order_ids = OrderIds::new(Arc::clone(&store), io.clone());
+        let directory = Directory::default();
+        let core = Arc::new(Core { store, io, clock, journal, stock_keeper, order_ids, directory });
+        let payment_timeout = chrono::TimeDelta::from_std(settings.payment_timeout)?;
+        let api = Api::new(core, products, settings.currency, payment_timeout, available, metrics);
+        let api = web::Data::new(api);
+        let workers = std::thread::available_parallelism().map_or(2, usize::from);
+        let server = http::serve(api.clone(), listener, workers)?;
+        Ok((address, server, api, [journal_thread, keeper_thread], [journal_ends, keeper_ends]))
+    }
+
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop` comes true, then finishes what was admitted and ends in order.
+    ///
+    /// # Errors
+    /// Where a part that everything stands on has ended: the process must be started again.
+    pub async fn run_until(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let Self { server, api, io, threads, lifelines: [journal_ends, keeper_ends], .. } = self;
+        let handle = server.handle();
+        let serving = actix_rt::spawn(server);
+        let deadlines = actix_rt::spawn(deadlines::mind(Arc::clone(&api.core)));
+        let outcome = tokio::select! {
+            () = stop => Ok(()),
+            _ = journal_ends => Err(anyhow!("the journal has ended; start the program again")),
+            _ = keeper_ends => Err(anyhow!("the stock keeper has ended; start the program again")),
+        };
+        tracing::info!("stopping");
+        deadlines.abort();
+        drain(&handle, &api).await;
+        handle.stop(true).await;
+        serving.await.context("the HTTP server was torn off")??;
+        if outcome.is_ok() {
+            close(&api.core.journal).await;
+        }
+        let store = Arc::clone(&api.core.store);
+        // The task ends on the runtime that owns the connections.
+        let _ = io.spawn(async move { store.close().await }).await;
+        for thread in threads {
+            thread.stop();
+        }
+        io.shutdown_background();
+        outcome
+    }
+}
+
+/// Takes no more and waits for the answers to what was admitted.
+async fn drain(handle: &ServerHandle, api: &Api) {
+    handle.pause().await;
+    api.admission.close();
+    let began = Instant::now();
+    while api.admission.available_permits() < COMMANDS_UNDER_WAY_MAX {
+        if began.elapsed() > Duration::from_millis(DRAIN_MS_MAX) {
+            tracing::warn!("some commands were not answered in time");
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn close(journal: &Addr<Journal>) {
+    let (closed, closes) = oneshot::channel();
+    if journal.try_send(journal::Close(closed)).is_err() {
+        return;
+    }
+    if tokio::time::timeout(Duration::from_millis(CLOSE_MS_MAX), closes).await.is_err() {
+        tracing::warn!("the journal did not close in time");
+    }
+}
+
+fn products(settings: &Settings, io: Handle) -> anyhow::Result<Products> {
+    match &settings.product_service_url {
+        Some(url) => {
+            let client = Client::new(url, settings.product_service_token.clone(), io, Limits::default());
+            Ok(Products::Remote(client.context("PRODUCT_SERVICE_URL")?))
+        }
+        None => {
+            let catalogue = settings.catalog.as_deref().map_or_else(|| Ok(Catalogue::demo()), Catalogue::from_path);
+            Ok(Products::BuiltIn(Arc::new(catalogue.context("LOMS_CATALOG")?)))
+        }
+    }
+}
+
+async fn open_store(settings: &Settings, io: &Handle) -> anyhow::Result<Arc<dyn Store>> {
+    let url = settings.database_url.clone();
+    let opened = io.spawn(async move {
+        let store = store::open(url.expose_secret()).await?;
+        store.migrate().await?;
+        Ok::<_, store::OpenError>(store)
+    });
+    opened.await?.context("DATABASE_URL")
+}
+
+type Started<A> = (Arbiter, Addr<A>, oneshot::Receiver<()>);
+
+/// The Journal opens its connection on the thread that it lives on.
+async fn start_journal(
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    available: Arc<AtomicBool>,
+) -> anyhow::Result<Started<Journal>> {
+    let thread = Arbiter::new();
+    let (lifeline, ends) = oneshot::channel();
+    let (started, starting) = oneshot::channel();
+    thread.spawn(async move {
+        // Whoever asked has given up where nobody listens.
+        let _ = started.send(Journal::open(store, clock, available, lifeline).await);
+    });
+    let journal = starting.await?.context("DATABASE_URL")?;
+    Ok((thread, journal, ends))
+}
+
+fn start_stock_keeper(shelves: Vec<(Sku, Shelf)>, journal: Addr<Journal>) -> Started<StockKeeper> {
+    let thread = Arbiter::new();
+    let (lifeline, ends) = oneshot::channel();
+    let stock_keeper =
+        StockKeeper::start_in_arbiter(&thread.handle(), move |_| StockKeeper::new(shelves, journal, lifeline));
+    (thread, stock_keeper, ends)
+}
+
+/// Stock for a database that nobody has used yet: the configured file's, or the demo shop's where
+/// its catalogue sells out of the embedded database.
+async fn import_first_stock(
+    settings: &Settings,
+    store: &Arc<dyn Store>,
+    io: &Handle,
+    journal: &Addr<Journal>,
+) -> anyhow::Result<()> {
+    let sells_demo = settings.is_embedded() && settings.catalog.is_none() && settings.product_service_url.is_none();
+    let csv = match &settings.stock {
+        Some(path) => std::fs::read(path).with_context(|| format!("LOMS_STOCK: cannot read {}", path.display()))?,
+        None if sells_demo => demo::STOCK_CSV.as_bytes().to_vec(),
+        None => return Ok(()),
+    };
+    let rows = stock_file::parse(&csv).map_err(|errors| anyhow!("LOMS_STOCK: {}", errors[0]))?;
+    let reader = Arc::clone(store);
+    let is_empty = io.spawn(async move { reader.is_empty().await }).await??;
+    if !is_empty || rows.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<ShelfEdit> = rows.into_iter().map(|(_, row)| row).collect();
+    let shelves = rows.len();
+    let (answer, answered) = oneshot::channel();
+    let change = Change::StockEdited { edit: StockEdit::Count(rows), key: None };
+    if journal.try_send(journal::Write { change, answer }).is_err() || answered.await?.is_err() {
+        bail!("the stock for the empty database could not be imported");
+    }
+    tracing::info!(shelves, "imported stock into the empty database");
+    Ok(())
+}
+
+async fn load_shelves(store: &Arc<dyn Store>, io: &Handle) -> anyhow::Result<Vec<(Sku, Shelf)>> {
+    let store = Arc::clone(store);
+    let loading = io.spawn(async move {
+        let mut shelves: Vec<(Sku, Shelf)> = Vec::new();
+        loop {
+            let page = store.shelves_after(shelves.last(), SHELVES_PAGE).await?;
+            let last = page.len() < SHELVES_PAGE as usize;
+            shelves.extend(page);
+            if last {
+                return Ok::<_, store::StoreError>(shelves);
+            }
+        }
+    });
+    loading.await?.context("DATABASE_URL")
+}

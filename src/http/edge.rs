@@ -1,0 +1,80 @@
+//! The edge: what every request goes through before its handler.
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpRequest, HttpResponse, ResponseError};
+
+use super::Shared;
+use super::problem::Problem;
+
+/// Addresses that answer under any load.
+const ALWAYS_ADMITTED: [&str; 3] = ["/livez", "/readyz", "/metrics"];
+
+/// Refuses paths that cannot be read, and more requests than may be under way: at once, so that
+/// nobody queues for an answer that comes too late.
+pub async fn admit<B: MessageBody + 'static>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    if !is_readable(request.uri().path()) {
+        return Err(Problem::unreadable("the path has a bad percent-encoding").into());
+    }
+    if ALWAYS_ADMITTED.contains(&request.path()) {
+        return next.call(request).await;
+    }
+    let admission = request.app_data::<Shared>().map(|api| api.admission.clone());
+    // Held until the answer is there.
+    let _permit = match admission.map(|admission| admission.try_acquire_owned()) {
+        Some(Ok(permit)) => permit,
+        _ => {
+            metrics::counter!("loms_requests_refused").increment(1);
+            return Err(Problem::overloaded().into());
+        }
+    };
+    next.call(request).await
+}
+
+/// What no handler answers: another method of a known address, or nothing at all.
+pub async fn nothing_here(request: HttpRequest) -> HttpResponse {
+    match request.resource_map().match_pattern(request.path()) {
+        Some(_) => Problem::method_not_allowed().error_response(),
+        None => Problem::not_found().error_response(),
+    }
+}
+
+/// Every percent sign is followed by two hexadecimal digits, and what they stand for is UTF-8.
+fn is_readable(path: &str) -> bool {
+    if !path.contains('%') {
+        return true;
+    }
+    let mut bytes = path.bytes();
+    let mut decoded = Vec::with_capacity(path.len());
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            decoded.push(byte);
+            continue;
+        }
+        let mut digit = || bytes.next().and_then(|digit| char::from(digit).to_digit(16));
+        match (digit(), digit()) {
+            (Some(high), Some(low)) => decoded.extend(u8::try_from(16 * high + low)),
+            _ => return false,
+        }
+    }
+    String::from_utf8(decoded).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_readable;
+
+    #[test]
+    fn a_path_is_read_strictly() {
+        for path in ["/a", "/BANK%20CHARGES", "/%D1%8F", "/a%2Fb", "/100%25"] {
+            assert!(is_readable(path), "{path} was refused");
+        }
+        for path in ["/%", "/%2", "/%zz", "/%ff", "/%D1", "/a%2"] {
+            assert!(!is_readable(path), "{path} was taken");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Every address, on one screen, and the OpenAPI document that is made from them.
+
+use std::collections::BTreeMap;
+
+use actix_web::web;
+use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::{IntoResponses, OpenApi as _};
+use utoipa_actix_web::AppExt as _;
+use utoipa_actix_web::service_config::ServiceConfig;
+use utoipa_swagger_ui::SwaggerUi;
+
+use super::problem::ProblemBody;
+use super::{carts, edge, operations, orders, products, service_contract, stocks};
+
+pub fn routes(config: &mut ServiceConfig) {
+    config
+        // Checkout
+        .service(carts::add_item)
+        .service(carts::set_item)
+        .service(carts::remove_item)
+        .service(carts::show)
+        .service(carts::empty)
+        .service(carts::purchase)
+        .service(products::list)
+        .service(products::show)
+        // LOMS
+        .service(orders::create)
+        .service(orders::list)
+        .service(orders::show)
+        .service(orders::events)
+        .service(orders::pay)
+        .service(orders::cancel)
+        .service(stocks::import)
+        .service(stocks::show)
+        .service(stocks::count)
+        .service(stocks::adjust)
+        // The service contract of the specification
+        .service(service_contract::add_to_cart)
+        .service(service_contract::delete_from_cart)
+        .service(service_contract::list_cart)
+        .service(service_contract::purchase)
+        .service(service_contract::create_order)
+        .service(service_contract::list_order)
+        .service(service_contract::order_payed)
+        .service(service_contract::cancel_order)
+        .service(service_contract::list_stocks)
+        // Operations
+        .service(operations::livez)
+        .service(operations::readyz)
+        .service(operations::metrics_text);
+}
+
+/// The routes and the pages that document them, for an application.
+pub fn documented<T>(app: actix_web::App<T>) -> actix_web::App<T>
+where
+    T: actix_web::dev::ServiceFactory<
+            actix_web::dev::ServiceRequest,
+            Config = (),
+            Error = actix_web::Error,
+            InitError = (),
+        >,
+{
+    let (app, document) = app.into_utoipa_app().openapi(Base::openapi()).configure(routes).split_for_parts();
+    app.service(web::redirect("/docs", "/docs/"))
+        .service(SwaggerUi::new("/docs/{_:.*}").url("/openapi.json", document))
+        .default_service(web::to(edge::nothing_here))
+}
+
+/// The OpenAPI document of the routes.
+#[must_use]
+pub fn openapi() -> OpenApi {
+    actix_web::App::new().into_utoipa_app().openapi(Base::openapi()).configure(routes).split_for_parts().1
+}
+
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(
+        title = "LOMS",
+        description = "An order backend for shops: carts, orders and stock. Refusals are problem details (RFC 9457) with \
+                       a stable `code`. `POST /orders`, `POST /carts/{user}/purchase`, `POST /carts/{user}/items` and \
+                       stock adjustments take an `Idempotency-Key` of 1 to 255 printable ASCII characters."
+    ),
+    components(schemas(ProblemBody))
+)]
+struct Base;
+
+/// What any address may answer instead of what was asked for.
+pub struct Problems;
+
+impl IntoResponses for Problems {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let documented = [
+            ("400", "`invalid_request`: the request cannot be read"),
+            ("404", "`unknown_sku`, `order_not_found` or `not_found`"),
+            ("405", "`method_not_allowed`"),
+            ("409", "`out_of_stock`, `empty_cart`, `wrong_status` or `below_reserved`: it does not fit what is there"),
+            ("413", "`payload_too_large`: more than 1 MiB"),
+            ("415", "`unsupported_media_type`"),
+            ("422", "`invalid_request` naming the field, or `idempotency_key_reused`"),
+            ("503", "`overloaded` or `unavailable`, with `Retry-After`"),
+        ];
+        let content = || ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+        let response = |(status, description): (&str, &str)| {
+            let response = ResponseBuilder::new().description(description);
+            (status.to_owned(), response.content("application/problem+json", content()).build().into())
+        };
+        documented.into_iter().map(response).collect()
+    }
+}

@@ -1,0 +1,209 @@
+//! The service contract of the specification: the same commands under the names of the services
+//! that this system replaces. SKUs and users may be numbers there, and come back as numbers where
+//! they are whole numbers.
+
+use actix_web::{HttpResponse, post};
+use serde::{Deserialize, Serialize};
+use serde_json::{Number, Value, json};
+
+use crate::actors::order::Command;
+use crate::domain::order::Status;
+use crate::domain::{Money, OrderId, Sku, UserId};
+
+use super::problem::Problem;
+use super::request::{self, JsonBody};
+use super::routes::Problems;
+use super::{Shared, carts, orders, stocks};
+
+/// A SKU or a user: a text, or a whole number.
+#[derive(Deserialize, Serialize, utoipa::ToSchema)]
+#[serde(untagged)]
+enum Name {
+    Number(i64),
+    Text(String),
+}
+
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = ContractCartItem)]
+struct CartItem {
+    user: Name,
+    sku: Name,
+    #[schema(value_type = i64)]
+    count: Number,
+}
+
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = ContractUser)]
+struct OfUser {
+    user: Name,
+}
+
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = ContractNewOrder)]
+struct NewOrder {
+    user: Name,
+    items: Vec<NewItem>,
+}
+
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = ContractNewItem)]
+struct NewItem {
+    sku: Name,
+    #[schema(value_type = i64)]
+    count: Number,
+}
+
+#[derive(Deserialize, Serialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = ContractOrderId)]
+struct OfOrder {
+    #[serde(rename = "orderID")]
+    order_id: i64,
+}
+
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = ContractSku)]
+struct OfSku {
+    sku: Name,
+}
+
+/// Adds to a cart, under the specification's name.
+#[utoipa::path(tag = "Service contract", request_body = CartItem, responses((status = 200, body = Value), Problems))]
+#[post("/addToCart")]
+async fn add_to_cart(api: Shared, body: JsonBody<CartItem>) -> Result<HttpResponse, Problem> {
+    let CartItem { user, sku, count } = body.value;
+    carts::add(&api, &user.user()?, sku.sku()?, request::count(&count)?, None).await?;
+    Ok(done())
+}
+
+/// Removes units from a cart, under the specification's name.
+#[utoipa::path(tag = "Service contract", request_body = CartItem, responses((status = 200, body = Value), Problems))]
+#[post("/deleteFromCart")]
+async fn delete_from_cart(api: Shared, body: JsonBody<CartItem>) -> Result<HttpResponse, Problem> {
+    let CartItem { user, sku, count } = body.value;
+    carts::remove(&api, &user.user()?, sku.sku()?, Some(request::count(&count)?)).await?;
+    Ok(done())
+}
+
+/// What a cart holds, under the specification's name.
+#[utoipa::path(tag = "Service contract", request_body = OfUser, responses((status = 200, body = Value), Problems))]
+#[post("/listCart")]
+async fn list_cart(api: Shared, body: JsonBody<OfUser>) -> Result<HttpResponse, Problem> {
+    let cart = carts::held(&api, &body.value.user.user()?).await?;
+    let products = carts::products_of(&api, &cart).await?;
+    let lines = || cart.lines().iter().zip(&products);
+    let total = Money::total(lines().map(|(line, product)| (product.price, line.count)))?;
+    let items: Vec<Value> = lines()
+        .map(|(line, product)| {
+            let (sku, count) = (Name::of(line.sku.as_str()), line.count.units());
+            json!({ "sku": sku, "count": count, "name": &*product.name, "price": product.price })
+        })
+        .collect();
+    Ok(HttpResponse::Ok().json(json!({ "items": items, "totalPrice": total })))
+}
+
+/// Makes an order of a cart, under the specification's name.
+#[utoipa::path(tag = "Service contract", request_body = OfUser, responses((status = 200, body = OfOrder), Problems))]
+#[post("/purchase")]
+async fn purchase(api: Shared, body: JsonBody<OfUser>) -> Result<HttpResponse, Problem> {
+    let placed = carts::purchase_cart(&api, &body.value.user.user()?, None).await?;
+    if placed.shortages.is_empty() {
+        Ok(HttpResponse::Ok().json(OfOrder { order_id: placed.order.id.0 }))
+    } else {
+        Err(Problem::order_out_of_stock(placed.order.id, &placed.shortages))
+    }
+}
+
+/// Creates an order, under the specification's name; its status tells whether it failed.
+#[utoipa::path(tag = "Service contract", request_body = NewOrder, responses((status = 200, body = OfOrder), Problems))]
+#[post("/createOrder")]
+async fn create_order(api: Shared, body: JsonBody<NewOrder>) -> Result<HttpResponse, Problem> {
+    let user = body.value.user.user()?;
+    let items = body.value.items.iter().map(|item| Ok((item.sku.sku()?, request::count(&item.count)?)));
+    let lines = orders::merge(items.collect::<Result<Vec<_>, Problem>>()?)?;
+    let placed = orders::place(&api, &user, lines, None).await?;
+    Ok(HttpResponse::Ok().json(OfOrder { order_id: placed.order.id.0 }))
+}
+
+/// One order, under the specification's name.
+#[utoipa::path(tag = "Service contract", request_body = OfOrder, responses((status = 200, body = Value), Problems))]
+#[post("/listOrder")]
+async fn list_order(api: Shared, body: JsonBody<OfOrder>) -> Result<HttpResponse, Problem> {
+    let order = orders::stored(&api, OrderId(body.value.order_id)).await?;
+    let status = match order.status {
+        Status::AwaitingPayment => "awaiting payment",
+        status => status.as_str(),
+    };
+    let items: Vec<Value> = order
+        .items
+        .iter()
+        .map(|item| json!({ "sku": Name::of(item.sku.as_str()), "count": item.count.units() }))
+        .collect();
+    Ok(HttpResponse::Ok().json(json!({ "status": status, "user": Name::of(order.user.as_str()), "items": items })))
+}
+
+/// Pays an order, under the specification's name.
+#[utoipa::path(tag = "Service contract", request_body = OfOrder, responses((status = 200, body = Value), Problems))]
+#[post("/orderPayed")]
+async fn order_payed(api: Shared, body: JsonBody<OfOrder>) -> Result<HttpResponse, Problem> {
+    orders::command(&api, OrderId(body.value.order_id), Command::Pay).await?;
+    Ok(done())
+}
+
+/// Cancels an order, under the specification's name.
+#[utoipa::path(tag = "Service contract", request_body = OfOrder, responses((status = 200, body = Value), Problems))]
+#[post("/cancelOrder")]
+async fn cancel_order(api: Shared, body: JsonBody<OfOrder>) -> Result<HttpResponse, Problem> {
+    orders::command(&api, OrderId(body.value.order_id), Command::Cancel).await?;
+    Ok(done())
+}
+
+/// What can be bought of a SKU, under the specification's name.
+#[utoipa::path(tag = "Service contract", request_body = OfSku, responses((status = 200, body = Value), Problems))]
+#[post("/stocks")]
+async fn list_stocks(api: Shared, body: JsonBody<OfSku>) -> Result<HttpResponse, Problem> {
+    let sku = body.value.sku.sku()?;
+    let shelves = stocks::shelves(&api, vec![sku.clone()]).await?;
+    if shelves.is_empty() {
+        return Err(Problem::unknown_sku(&sku));
+    }
+    let stocks: Vec<Value> = shelves
+        .iter()
+        .map(|(_, shelf)| json!({ "warehouseID": shelf.warehouse, "count": shelf.available() }))
+        .collect();
+    Ok(HttpResponse::Ok().json(json!({ "stocks": stocks })))
+}
+
+impl Name {
+    /// A number where the text is a whole number in its shortest form.
+    fn of(text: &str) -> Self {
+        match text.parse::<i64>() {
+            Ok(number) if number.to_string() == text => Self::Number(number),
+            _ => Self::Text(text.to_owned()),
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Number(number) => number.to_string(),
+            Self::Text(text) => text.clone(),
+        }
+    }
+
+    fn user(&self) -> Result<UserId, Problem> {
+        request::user(&self.text())
+    }
+
+    fn sku(&self) -> Result<Sku, Problem> {
+        request::sku(&self.text())
+    }
+}
+
+fn done() -> HttpResponse {
+    HttpResponse::Ok().json(json!({}))
+}
