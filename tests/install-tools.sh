@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
 # Installs what the tests need besides Rust: PostgreSQL's server programs and cargo-nextest.
 #
+#   tests/install-tools.sh                  both
+#   sudo tests/install-tools.sh postgres    the one that needs rights
+#
 # Installs nothing that is there already, and starts no server: a database cluster that the machine
 # has stays as it is, and none is made.
 set -euo pipefail
@@ -18,7 +21,7 @@ The tests start private PostgreSQL servers and need its programs. Install them a
     Fedora:          sudo dnf install postgresql-server
     macOS:           brew install postgresql@17
 
-No server has to run. (On Debian the package starts one; `sudo make tools` installs it without.)
+No server has to run. (Debian's package starts one; `sudo tests/install-tools.sh postgres` installs it without.)
 TEXT
     exit 69
 }
@@ -44,4 +47,4 @@ install_postgres() {
 }
 
 have_postgres || install_postgres
-command -v cargo-nextest >/dev/null || cargo install cargo-nextest --locked
+[ "${1:-}" = postgres ] || command -v cargo-nextest >/dev/null || cargo install cargo-nextest --locked
