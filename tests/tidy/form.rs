@@ -5,7 +5,7 @@ use crate::{Finding, finding};
 
 const FILE_LINES_MAX: usize = 400;
 const FUNCTION_LINES_MAX: usize = 70;
-/// Fewer words are no reason.
+/// Fewer words are no reason; the `//` before them is not counted.
 const REASON_WORDS_MIN: usize = 3;
 /// How far above an attribute with a reason may stand, as on the function around the line.
 const ATTRIBUTE_LINES_MAX: usize = 20;
