@@ -1,0 +1,55 @@
+# `make` lists the tasks. `make check` is exactly what CI runs.
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test doctest check fmt fmt-check clippy doc deny advisories typos bench tools clean
+
+# So that warnings are errors in every check, and in no other build.
+WARNINGS := -D warnings
+
+help: ## list the tasks
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## start the server on http://127.0.0.1:8080 with an SQLite file
+	cargo run -- serve
+
+build: ## build the program as it is released: target/release/loms
+	cargo build --release --locked
+
+test: tools ## run all tests, with a private PostgreSQL beside them; installs what they need
+	tests/with-postgres.sh cargo nextest run --locked
+	cargo test --doc --locked
+
+check: fmt-check clippy doc deny typos test ## everything that CI runs
+
+fmt: ## format the code
+	cargo fmt
+
+fmt-check: ## is the code formatted?
+	cargo fmt --check
+
+clippy: ## the lints of Cargo.toml, on the tests too
+	cargo clippy --locked --all-targets -- $(WARNINGS)
+
+doc: ## build the documentation of the code
+	RUSTDOCFLAGS="$(WARNINGS)" cargo doc --locked --no-deps --document-private-items
+
+deny: ## licences, banned crates and sources; skipped where cargo-deny is not installed
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny check bans licenses sources; \
+	else echo "skipped: cargo-deny is not installed (cargo install cargo-deny --locked)"; fi
+
+# Not a part of `check`: an advisory published tonight must not make yesterday's commit fail.
+advisories: ## known vulnerabilities in what we depend on; needs cargo-deny and the network
+	cargo deny check advisories
+
+typos: ## misspelt words; skipped where typos is not installed
+	@if command -v typos >/dev/null; then typos; \
+	else echo "skipped: typos is not installed (cargo install typos-cli --locked)"; fi
+
+bench: ## measure the figures of the README on this machine
+	load/bench
+
+tools: ## install what the tests need: PostgreSQL's programs, cargo-nextest
+	@tests/install-tools.sh
+
+clean: ## remove what was built
+	cargo clean
