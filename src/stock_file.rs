@@ -60,7 +60,7 @@ fn check_header(reader: &mut csv::Reader<&[u8]>) -> Result<(), LineError> {
     match reader.headers() {
         Ok(header) if header.iter().eq(HEADER) => Ok(()),
         Ok(_) => Err(LineError { line: 1, message: expected }),
-        Err(error) => Err(LineError { line: 1, message: csv_message(error) }),
+        Err(error) => Err(LineError { line: 1, message: csv_message(&error) }),
     }
 }
 

@@ -89,7 +89,7 @@ pub async fn run(command_line: CommandLine) -> anyhow::Result<bool> {
         Command::Verify(flags) => verify::run(&*open_store(&load(&ServeFlags::of(flags))?).await?).await,
         Command::Replay { arguments, database_url } => {
             let flags = ServeFlags::of(Flags { database_url, ..Flags::default() });
-            replay::run_system(&arguments, load(&flags)?).await
+            replay::system::run_and_report(&arguments, load(&flags)?).await
         }
         Command::ProductService { listen, catalog, token } => {
             telemetry::log("info")?;

@@ -76,7 +76,7 @@ struct CartItemBody<'a> {
 #[utoipa::path(tag = "Checkout", request_body = NewItem, params(("user" = String, Path)),
     responses((status = 200, body = CartBody), Problems))]
 #[post("/carts/{user}/items")]
-async fn add_item(
+pub async fn add_item(
     api: Shared,
     request: HttpRequest,
     path: web::Path<String>,
@@ -101,7 +101,7 @@ async fn add_item(
 #[utoipa::path(tag = "Checkout", request_body = NewCount, params(("user" = String, Path), ("sku" = String, Path)),
     responses((status = 200, body = CartBody), Problems))]
 #[put("/carts/{user}/items/{sku}")]
-async fn set_item(
+pub async fn set_item(
     api: Shared,
     path: web::Path<(String, String)>,
     body: JsonBody<NewCount>,
@@ -118,7 +118,7 @@ async fn set_item(
 #[utoipa::path(tag = "Checkout", params(("user" = String, Path), ("sku" = String, Path), Removal),
     responses((status = 200, body = CartBody), Problems))]
 #[delete("/carts/{user}/items/{sku}")]
-async fn remove_item(
+pub async fn remove_item(
     api: Shared,
     path: web::Path<(String, String)>,
     removal: web::Query<Removal>,
@@ -138,7 +138,7 @@ async fn remove_item(
 /// Names and prices are live. An unknown user has an empty cart.
 #[utoipa::path(tag = "Checkout", params(("user" = String, Path)), responses((status = 200, body = CartBody), Problems))]
 #[get("/carts/{user}")]
-async fn show(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
+pub async fn show_cart(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
     let user = request::user(&path)?;
     let cart = held(&api, &user).await?;
     cart_response(&api, &user, &cart).await
@@ -147,7 +147,7 @@ async fn show(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Prob
 /// Empties a cart.
 #[utoipa::path(tag = "Checkout", params(("user" = String, Path)), responses((status = 204), Problems))]
 #[delete("/carts/{user}")]
-async fn empty(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
+pub async fn empty_cart(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
     let user = request::user(&path)?;
     match edit(&api, &user, Command::Empty, None).await {
         Ok(_) => Ok(HttpResponse::NoContent().finish()),
@@ -164,14 +164,13 @@ async fn empty(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Pro
 #[utoipa::path(tag = "Checkout", params(("user" = String, Path)),
     responses((status = 201, body = super::orders::OrderBody), Problems))]
 #[post("/carts/{user}/purchase")]
-async fn purchase(
+pub async fn purchase_whole_cart(
     api: Shared,
     request: HttpRequest,
     path: web::Path<String>,
-    body: web::Bytes,
 ) -> Result<HttpResponse, Problem> {
     let user = request::user(&path)?;
-    let keyed = key_of(&request, &body)?;
+    let keyed = key_of(&request, b"")?;
     let act = async |key| Ok(placed_response(&api, &purchase_cart(&api, &user, key).await?));
     once(&api, keyed, act, async |outcome| replay_order(&api, outcome).await).await
 }
@@ -202,7 +201,7 @@ pub async fn held(api: &Api, user: &UserId) -> Result<cart::Cart, Problem> {
 /// Buys what the cart holds at the prices of this moment.
 ///
 /// # Errors
-/// What [`purchase`] refuses, save a failed order.
+/// What [`purchase_whole_cart`] refuses, save a failed order.
 pub async fn purchase_cart(api: &Api, user: &UserId, key: Option<Keyed>) -> Result<Placed, Problem> {
     for _ in 0..ATTEMPTS_MAX {
         let cart = held(api, user).await?;

@@ -2,6 +2,7 @@
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::error::QueryPayloadError;
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpRequest, HttpResponse, ResponseError};
 
@@ -41,6 +42,11 @@ pub async fn nothing_here(request: HttpRequest) -> HttpResponse {
         Some(_) => Problem::method_not_allowed().error_response(),
         None => Problem::not_found().error_response(),
     }
+}
+
+/// A query that cannot be read; its message names the parameter.
+pub fn bad_query(error: &QueryPayloadError) -> Problem {
+    Problem::unreadable(error.to_string())
 }
 
 /// Every percent sign is followed by two hexadecimal digits, and what they stand for is UTF-8.

@@ -74,7 +74,9 @@ impl Api {
 /// Where the listener cannot be used.
 pub fn serve(api: web::Data<Api>, listener: TcpListener, workers: usize) -> io::Result<Server> {
     let server = HttpServer::new(move || {
-        let app = App::new().app_data(api.clone()).wrap(from_fn(edge::admit)).wrap(TracingLogger::default());
+        let query = web::QueryConfig::default().error_handler(|error, _| edge::bad_query(&error).into());
+        let app = App::new().app_data(api.clone()).app_data(query);
+        let app = app.wrap(from_fn(edge::admit)).wrap(TracingLogger::default());
         routes::documented(app)
     });
     let server =

@@ -22,14 +22,14 @@ struct Readiness {
 /// The process runs.
 #[utoipa::path(tag = "Operations", responses((status = 200)))]
 #[get("/livez")]
-async fn livez() -> HttpResponse {
+pub async fn livez() -> HttpResponse {
     HttpResponse::Ok().content_type("text/plain").body("ok\n")
 }
 
 /// The process can do its work, and which part of it cannot.
 #[utoipa::path(tag = "Operations", responses((status = 200, body = Readiness), (status = 503, body = Readiness)))]
 #[get("/readyz")]
-async fn readyz(api: Shared) -> HttpResponse {
+pub async fn readyz(api: Shared) -> HttpResponse {
     let database = api.available.load(Ordering::Relaxed);
     let product_service = match api.products.state() {
         State::BuiltIn => "built_in",
@@ -53,7 +53,7 @@ async fn readyz(api: Shared) -> HttpResponse {
 /// Metrics in the text format of Prometheus.
 #[utoipa::path(tag = "Operations", responses((status = 200, body = String, content_type = "text/plain")))]
 #[get("/metrics")]
-async fn metrics_text(api: Shared) -> HttpResponse {
+pub async fn metrics_text(api: Shared) -> HttpResponse {
     let count = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
     metrics::gauge!("loms_carts_live").set(count(api.core.directory.carts.count()));
     metrics::gauge!("loms_orders_live").set(count(api.core.directory.orders.count()));

@@ -111,7 +111,11 @@ struct HistoryEntryBody {
 /// All lines are reserved, or none: then the order is kept as `failed`.
 #[utoipa::path(tag = "LOMS", request_body = NewOrder, responses((status = 201, body = OrderBody), Problems))]
 #[post("/orders")]
-async fn create(api: Shared, request: HttpRequest, body: JsonBody<NewOrder>) -> Result<HttpResponse, Problem> {
+pub async fn create_order(
+    api: Shared,
+    request: HttpRequest,
+    body: JsonBody<NewOrder>,
+) -> Result<HttpResponse, Problem> {
     let user = request::user(&body.value.user)?;
     let items = body.value.items.iter().map(|item| Ok((request::sku(&item.sku)?, request::count(&item.count)?)));
     let lines = merge(items.collect::<Result<Vec<_>, Problem>>()?)?;
@@ -123,7 +127,7 @@ async fn create(api: Shared, request: HttpRequest, body: JsonBody<NewOrder>) -> 
 /// One order.
 #[utoipa::path(tag = "LOMS", params(("id" = i64, Path)), responses((status = 200, body = OrderBody), Problems))]
 #[get("/orders/{id}")]
-async fn show(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
+pub async fn show_order(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
     let order = stored(&api, request::order_id(&path)?).await?;
     Ok(HttpResponse::Ok().json(body_of(&api, &order)))
 }
@@ -131,7 +135,7 @@ async fn show(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Prob
 /// Orders, newest first.
 #[utoipa::path(tag = "LOMS", params(Page), responses((status = 200, body = Orders), Problems))]
 #[get("/orders")]
-async fn list(api: Shared, page: web::Query<Page>) -> Result<HttpResponse, Problem> {
+pub async fn list_orders(api: Shared, page: web::Query<Page>) -> Result<HttpResponse, Problem> {
     let filter = filter(&page)?;
     let limit = filter.limit as usize;
     let orders = api.core.read(move |store| async move { store.orders(&filter).await }).await?;
@@ -143,7 +147,7 @@ async fn list(api: Shared, page: web::Query<Page>) -> Result<HttpResponse, Probl
 /// What happened to an order.
 #[utoipa::path(tag = "LOMS", params(("id" = i64, Path)), responses((status = 200, body = History), Problems))]
 #[get("/orders/{id}/events")]
-async fn events(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
+pub async fn list_order_events(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
     let id = request::order_id(&path)?;
     let history = api.core.read(move |store| async move { store.history(id).await }).await?;
     if history.is_empty() {
@@ -161,7 +165,7 @@ async fn events(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Pr
 /// Pays an order: its reserved stock is written off.
 #[utoipa::path(tag = "LOMS", params(("id" = i64, Path)), responses((status = 200, body = OrderBody), Problems))]
 #[post("/orders/{id}/pay")]
-async fn pay(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
+pub async fn pay_order(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
     let order = command(&api, request::order_id(&path)?, Command::Pay).await?;
     Ok(HttpResponse::Ok().json(body_of(&api, &order)))
 }
@@ -169,7 +173,7 @@ async fn pay(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Probl
 /// Cancels an order: its reserved stock is free again.
 #[utoipa::path(tag = "LOMS", params(("id" = i64, Path)), responses((status = 200, body = OrderBody), Problems))]
 #[post("/orders/{id}/cancel")]
-async fn cancel(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
+pub async fn cancel_order(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
     let order = command(&api, request::order_id(&path)?, Command::Cancel).await?;
     Ok(HttpResponse::Ok().json(body_of(&api, &order)))
 }
@@ -215,7 +219,7 @@ pub async fn draft(api: &Api, user: &UserId, lines: Vec<(Sku, Count)>) -> Result
 }
 
 /// # Errors
-/// What [`create`] refuses, save a failed order.
+/// What [`create_order`] refuses, save a failed order.
 pub async fn place(api: &Api, user: &UserId, lines: Vec<(Sku, Count)>, key: Option<Keyed>) -> Result<Placed, Problem> {
     let draft = draft(api, user, lines).await?;
     let id = draft.id;
@@ -235,7 +239,7 @@ pub async fn stored(api: &Api, id: OrderId) -> Result<order::Order, Problem> {
 }
 
 /// # Errors
-/// What [`pay`] and [`cancel`] refuse.
+/// What [`pay_order`] and [`cancel_order`] refuse.
 pub async fn command(api: &Api, id: OrderId, command: Command) -> Result<Arc<order::Order>, Problem> {
     let start = || Order::new(id, Arc::clone(&api.core));
     match api.core.directory.orders.send(&id, command, start).await {

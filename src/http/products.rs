@@ -45,7 +45,7 @@ struct ProductBody<'a> {
 /// Products, in SKU order.
 #[utoipa::path(tag = "Checkout", params(Page), responses((status = 200, body = Products), Problems))]
 #[get("/products")]
-async fn list(api: Shared, page: web::Query<Page>) -> Result<HttpResponse, Problem> {
+pub async fn list_products(api: Shared, page: web::Query<Page>) -> Result<HttpResponse, Problem> {
     let limit = request::limit(page.limit.as_deref(), PAGE_PRODUCTS)? as usize;
     let after = page.after.as_deref().map(|text| Sku::parse(text).map_err(|error| Problem::invalid("after", error)));
     let listed = api.products.list(after.transpose()?.as_ref(), limit).await;
@@ -68,7 +68,7 @@ async fn list(api: Shared, page: web::Query<Page>) -> Result<HttpResponse, Probl
 /// One product.
 #[utoipa::path(tag = "Checkout", params(("sku" = String, Path)), responses((status = 200, body = ProductBody), Problems))]
 #[get("/products/{sku}")]
-async fn show(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
+pub async fn show_product(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
     let sku = request::sku(&path)?;
     let product = api.products.get(&sku).await.map_err(|error| Problem::of_product(&error, &sku))?;
     let shelves = stocks::shelves(&api, vec![sku.clone()]).await?;

@@ -73,27 +73,27 @@ struct OfSku {
 }
 
 /// Adds to a cart, under the specification's name.
-#[utoipa::path(tag = "Service contract", request_body = CartItem, responses((status = 200, body = Value), Problems))]
+#[utoipa::path(tag = "Service contract", operation_id = "addToCart", request_body = CartItem, responses((status = 200, body = Value), Problems))]
 #[post("/addToCart")]
-async fn add_to_cart(api: Shared, body: JsonBody<CartItem>) -> Result<HttpResponse, Problem> {
+pub async fn add_to_cart(api: Shared, body: JsonBody<CartItem>) -> Result<HttpResponse, Problem> {
     let CartItem { user, sku, count } = body.value;
     carts::add(&api, &user.user()?, sku.sku()?, request::count(&count)?, None).await?;
     Ok(done())
 }
 
 /// Removes units from a cart, under the specification's name.
-#[utoipa::path(tag = "Service contract", request_body = CartItem, responses((status = 200, body = Value), Problems))]
+#[utoipa::path(tag = "Service contract", operation_id = "deleteFromCart", request_body = CartItem, responses((status = 200, body = Value), Problems))]
 #[post("/deleteFromCart")]
-async fn delete_from_cart(api: Shared, body: JsonBody<CartItem>) -> Result<HttpResponse, Problem> {
+pub async fn delete_from_cart(api: Shared, body: JsonBody<CartItem>) -> Result<HttpResponse, Problem> {
     let CartItem { user, sku, count } = body.value;
     carts::remove(&api, &user.user()?, sku.sku()?, Some(request::count(&count)?)).await?;
     Ok(done())
 }
 
 /// What a cart holds, under the specification's name.
-#[utoipa::path(tag = "Service contract", request_body = OfUser, responses((status = 200, body = Value), Problems))]
+#[utoipa::path(tag = "Service contract", operation_id = "listCart", request_body = OfUser, responses((status = 200, body = Value), Problems))]
 #[post("/listCart")]
-async fn list_cart(api: Shared, body: JsonBody<OfUser>) -> Result<HttpResponse, Problem> {
+pub async fn list_cart(api: Shared, body: JsonBody<OfUser>) -> Result<HttpResponse, Problem> {
     let cart = carts::held(&api, &body.value.user.user()?).await?;
     let products = carts::products_of(&api, &cart).await?;
     let lines = || cart.lines().iter().zip(&products);
@@ -108,9 +108,9 @@ async fn list_cart(api: Shared, body: JsonBody<OfUser>) -> Result<HttpResponse, 
 }
 
 /// Makes an order of a cart, under the specification's name.
-#[utoipa::path(tag = "Service contract", request_body = OfUser, responses((status = 200, body = OfOrder), Problems))]
+#[utoipa::path(tag = "Service contract", operation_id = "purchase", request_body = OfUser, responses((status = 200, body = OfOrder), Problems))]
 #[post("/purchase")]
-async fn purchase(api: Shared, body: JsonBody<OfUser>) -> Result<HttpResponse, Problem> {
+pub async fn purchase(api: Shared, body: JsonBody<OfUser>) -> Result<HttpResponse, Problem> {
     let placed = carts::purchase_cart(&api, &body.value.user.user()?, None).await?;
     if placed.shortages.is_empty() {
         Ok(HttpResponse::Ok().json(OfOrder { order_id: placed.order.id.0 }))
@@ -120,9 +120,9 @@ async fn purchase(api: Shared, body: JsonBody<OfUser>) -> Result<HttpResponse, P
 }
 
 /// Creates an order, under the specification's name; its status tells whether it failed.
-#[utoipa::path(tag = "Service contract", request_body = NewOrder, responses((status = 200, body = OfOrder), Problems))]
+#[utoipa::path(tag = "Service contract", operation_id = "createOrder", request_body = NewOrder, responses((status = 200, body = OfOrder), Problems))]
 #[post("/createOrder")]
-async fn create_order(api: Shared, body: JsonBody<NewOrder>) -> Result<HttpResponse, Problem> {
+pub async fn create_order(api: Shared, body: JsonBody<NewOrder>) -> Result<HttpResponse, Problem> {
     let user = body.value.user.user()?;
     let items = body.value.items.iter().map(|item| Ok((item.sku.sku()?, request::count(&item.count)?)));
     let lines = orders::merge(items.collect::<Result<Vec<_>, Problem>>()?)?;
@@ -131,9 +131,9 @@ async fn create_order(api: Shared, body: JsonBody<NewOrder>) -> Result<HttpRespo
 }
 
 /// One order, under the specification's name.
-#[utoipa::path(tag = "Service contract", request_body = OfOrder, responses((status = 200, body = Value), Problems))]
+#[utoipa::path(tag = "Service contract", operation_id = "listOrder", request_body = OfOrder, responses((status = 200, body = Value), Problems))]
 #[post("/listOrder")]
-async fn list_order(api: Shared, body: JsonBody<OfOrder>) -> Result<HttpResponse, Problem> {
+pub async fn list_order(api: Shared, body: JsonBody<OfOrder>) -> Result<HttpResponse, Problem> {
     let order = orders::stored(&api, OrderId(body.value.order_id)).await?;
     let status = match order.status {
         Status::AwaitingPayment => "awaiting payment",
@@ -148,25 +148,25 @@ async fn list_order(api: Shared, body: JsonBody<OfOrder>) -> Result<HttpResponse
 }
 
 /// Pays an order, under the specification's name.
-#[utoipa::path(tag = "Service contract", request_body = OfOrder, responses((status = 200, body = Value), Problems))]
+#[utoipa::path(tag = "Service contract", operation_id = "orderPayed", request_body = OfOrder, responses((status = 200, body = Value), Problems))]
 #[post("/orderPayed")]
-async fn order_payed(api: Shared, body: JsonBody<OfOrder>) -> Result<HttpResponse, Problem> {
+pub async fn order_payed(api: Shared, body: JsonBody<OfOrder>) -> Result<HttpResponse, Problem> {
     orders::command(&api, OrderId(body.value.order_id), Command::Pay).await?;
     Ok(done())
 }
 
 /// Cancels an order, under the specification's name.
-#[utoipa::path(tag = "Service contract", request_body = OfOrder, responses((status = 200, body = Value), Problems))]
+#[utoipa::path(tag = "Service contract", operation_id = "cancelOrder", request_body = OfOrder, responses((status = 200, body = Value), Problems))]
 #[post("/cancelOrder")]
-async fn cancel_order(api: Shared, body: JsonBody<OfOrder>) -> Result<HttpResponse, Problem> {
+pub async fn cancel_order(api: Shared, body: JsonBody<OfOrder>) -> Result<HttpResponse, Problem> {
     orders::command(&api, OrderId(body.value.order_id), Command::Cancel).await?;
     Ok(done())
 }
 
 /// What can be bought of a SKU, under the specification's name.
-#[utoipa::path(tag = "Service contract", request_body = OfSku, responses((status = 200, body = Value), Problems))]
+#[utoipa::path(tag = "Service contract", operation_id = "stocks", request_body = OfSku, responses((status = 200, body = Value), Problems))]
 #[post("/stocks")]
-async fn list_stocks(api: Shared, body: JsonBody<OfSku>) -> Result<HttpResponse, Problem> {
+pub async fn list_stocks(api: Shared, body: JsonBody<OfSku>) -> Result<HttpResponse, Problem> {
     let sku = body.value.sku.sku()?;
     let shelves = stocks::shelves(&api, vec![sku.clone()]).await?;
     if shelves.is_empty() {

@@ -62,7 +62,7 @@ struct Imported {
 /// What can be bought of a SKU, by warehouse.
 #[utoipa::path(tag = "LOMS", params(("sku" = String, Path)), responses((status = 200, body = Stock), Problems))]
 #[get("/stocks/{sku}")]
-async fn show(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
+pub async fn show_stock(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
     let sku = request::sku(&path)?;
     let shelves = shelves(&api, vec![sku.clone()]).await?;
     if shelves.is_empty() {
@@ -75,7 +75,7 @@ async fn show(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Prob
 #[utoipa::path(tag = "LOMS", request_body = StockCount, params(("sku" = String, Path), ("warehouse_id" = i32, Path)),
     responses((status = 200, body = Stock), Problems))]
 #[put("/stocks/{sku}/{warehouse_id}")]
-async fn count(
+pub async fn count_stock(
     api: Shared,
     path: web::Path<(String, String)>,
     body: JsonBody<StockCount>,
@@ -94,7 +94,7 @@ async fn count(
 #[utoipa::path(tag = "LOMS", request_body = Adjustment, params(("sku" = String, Path), ("warehouse_id" = i32, Path)),
     responses((status = 200, body = Stock), Problems))]
 #[post("/stocks/{sku}/{warehouse_id}/adjustments")]
-async fn adjust(
+pub async fn adjust_stock(
     api: Shared,
     request: HttpRequest,
     path: web::Path<(String, String)>,
@@ -129,7 +129,7 @@ async fn adjust(
 #[utoipa::path(tag = "LOMS", request_body(content = String, content_type = "text/csv"),
     responses((status = 200, body = Imported), Problems))]
 #[post("/stocks/import")]
-async fn import(api: Shared, body: CsvBody) -> Result<HttpResponse, Problem> {
+pub async fn import_stock(api: Shared, body: CsvBody) -> Result<HttpResponse, Problem> {
     let bad_lines = |errors: Vec<stock_file::LineError>| {
         Problem::bad_lines(errors.into_iter().map(|error| (error.line, error.message)))
     };

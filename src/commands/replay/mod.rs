@@ -14,6 +14,7 @@ pub mod report;
 pub mod schedule;
 pub mod shop;
 pub mod stock;
+pub mod system;
 pub mod timings;
 
 #[cfg(test)]
