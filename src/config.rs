@@ -12,6 +12,8 @@ use serde::Deserialize;
 
 /// Read where it exists, unless another file is named.
 const FILE: &str = "config.yaml";
+/// The HTTP server's own steps are of no interest to anybody.
+const LOG: &str = "info,actix_server=warn";
 const PAYMENT_TIMEOUT_MS_MIN: u128 = 100;
 const PAYMENT_TIMEOUT_MS_MAX: u128 = 365 * 24 * 60 * 60 * 1000;
 
@@ -165,7 +167,7 @@ impl Settings {
             payment_timeout: payment_timeout(texts.payment_timeout.as_deref().unwrap_or("10m"))?,
             currency: Currency::from_code(currency)
                 .ok_or_else(|| bad("LOMS_CURRENCY", "must be an ISO 4217 code such as RUB"))?,
-            log: texts.log.unwrap_or_else(|| "info".to_owned()),
+            log: texts.log.unwrap_or_else(|| LOG.to_owned()),
         })
     }
 

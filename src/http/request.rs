@@ -117,7 +117,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     }
     let mut json = serde_json::Deserializer::from_slice(bytes);
     match serde_path_to_error::deserialize::<_, T>(&mut json) {
-        Err(error) if error.path().iter().next().is_some() => {
+        Err(error) if error.inner().is_data() && error.path().iter().next().is_some() => {
             Err(Problem::unreadable(format!("{}: {}", error.path(), error.inner())))
         }
         Err(error) => Err(Problem::unreadable(error.inner().to_string())),
