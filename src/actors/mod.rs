@@ -4,6 +4,7 @@
 //! An actor decides, hands its change to the Journal, and answers once that is durable. Asks go
 //! one way: cart → order → stock keeper → journal.
 
+mod batch;
 pub mod cart;
 pub mod deadlines;
 pub mod directory;

@@ -57,6 +57,7 @@ pub enum RowProblem {
 impl Catalogue {
     /// The goods of the demo shop.
     #[must_use]
+    #[expect(clippy::expect_used, reason = "the file is part of the program, and a test reads it")]
     pub fn demo() -> Self {
         Self::from_reader("demo/catalog.csv", demo::CATALOGUE_CSV.as_bytes())
             .expect("the demo catalogue is part of the program, and a test reads it")

@@ -18,9 +18,8 @@ pub mod system;
 pub mod timings;
 
 #[cfg(test)]
-mod samples;
-#[cfg(test)]
-mod small_shop;
+#[path = "tests/mod.rs"]
+mod test_world;
 
 use std::path::PathBuf;
 
@@ -184,7 +183,7 @@ mod tests {
             .expect("written");
         let mut arguments = parse("--stock-factor 0.6 --unpaid 0").expect("good arguments");
         (arguments.catalog, arguments.events) = (catalog, events);
-        let shop = small_shop::SmallShop::default();
+        let shop = test_world::small_shop::SmallShop::default();
         let (_server, url) = shop.open().await;
         let report = run(&arguments, &url).await.expect("played");
         assert_eq!((report.outcome.stock_units_imported, report.outcome.units_payed), (6, 6));
@@ -198,7 +197,7 @@ mod tests {
     #[tokio::test]
     async fn a_stock_that_the_shop_refuses_ends_the_replay_and_says_why() {
         let server = wiremock::MockServer::start().await;
-        let refused = small_shop::problem(422, "invalid_request");
+        let refused = test_world::small_shop::problem(422, "invalid_request");
         wiremock::Mock::given(wiremock::matchers::any()).respond_with(refused).mount(&server).await;
         let shop = Shop::at(&server.uri().parse().expect("a URL"), 1, 1).expect("a client");
         let error = shop.import_stock(vec!["sku,warehouse_id,on_hand\n".to_owned()]).await.expect_err("refused");

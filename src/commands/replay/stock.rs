@@ -70,7 +70,7 @@ fn quoted(field: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::replay::samples;
+    use crate::commands::replay::test_world::samples;
 
     fn per_sku(rows: &[(Sku, WarehouseId, i64)]) -> Vec<(&str, i64)> {
         rows.chunks(3).map(|three| (three[0].0.as_str(), three.iter().map(|row| row.2).sum())).collect()
@@ -110,14 +110,5 @@ mod tests {
             ]
         );
         assert!(stock_csv(&[], 46).is_empty());
-    }
-
-    #[test]
-    fn the_real_recording_fits_one_import() {
-        let Some(recording) = samples::online_retail() else { return };
-        let rows = stock_rows(&recording, 1.0);
-        assert_eq!(rows.len(), 3 * 3_763);
-        assert_eq!(rows.iter().map(|row| row.2).sum::<i64>(), 3_945_583);
-        assert_eq!(stock_csv(&rows, IMPORT_BYTES_MAX).len(), 1);
     }
 }

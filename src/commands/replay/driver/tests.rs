@@ -6,8 +6,8 @@ use wiremock::matchers::{method, path, path_regex};
 use wiremock::{Mock, MockServer};
 
 use super::*;
-use crate::commands::replay::samples::{self, Invoiced};
-use crate::commands::replay::small_shop::{SmallShop, problem};
+use crate::commands::replay::test_world::samples::{self, Invoiced};
+use crate::commands::replay::test_world::small_shop::{SmallShop, problem};
 
 async fn replay(server: &MockServer, invoices: &[Invoiced<'_>], unpaid: f64, connections: usize) -> Report {
     let recording = samples::recording(invoices);

@@ -8,7 +8,7 @@ use flate2::write::GzEncoder;
 use tempfile::TempDir;
 
 use super::*;
-use crate::commands::replay::samples;
+use crate::commands::replay::test_world::samples;
 
 const CATALOGUE: &str = "sku,name,price_minor_units\nA,\"Mug, \"\"blue\"\"\",100\na,,0\nBANK CHARGES,Fee,5\n";
 const EVENTS: &str = "timestamp,user_id,invoice,kind,sku,count,price_minor\n";
@@ -93,15 +93,4 @@ fn a_missing_file_and_a_missing_column_are_named() {
     let missing = folder.path().join("nowhere.csv");
     let error = Recording::read(&missing, &catalogue).expect_err("refused").to_string();
     assert!(error.contains("nowhere.csv: cannot be opened"), "{error}");
-}
-
-#[test]
-fn the_real_recording_has_the_stated_orders_lines_and_units() {
-    let Some(recording) = samples::online_retail() else { return };
-    let of = |kind| recording.invoices.iter().filter(move |invoice| invoice.kind == kind);
-    assert_eq!(of(InvoiceKind::Order).count(), 14_873);
-    assert_eq!(of(InvoiceKind::Cancel).count(), 2_887);
-    let lines = || of(InvoiceKind::Order).flat_map(|order| &order.lines);
-    assert_eq!(lines().count(), 363_253);
-    assert_eq!(lines().map(|line| line.count.units()).sum::<i64>(), 3_945_583);
 }

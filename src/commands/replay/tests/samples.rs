@@ -1,21 +1,9 @@
-//! Recordings for tests: a few invoices written by hand, and the real ones where they are at hand.
+//! Recordings of a few invoices, written by hand.
 
 use std::collections::HashMap;
-use std::path::Path;
 
-use super::recording::{Invoice, InvoiceKind, Line, Recording, SkuIndex, UserIndex};
+use crate::commands::replay::recording::{Invoice, InvoiceKind, Line, Recording, SkuIndex, UserIndex};
 use crate::domain::{Count, Sku, UserId};
-
-/// The real recording, or `None` with a word that the test was skipped.
-pub fn online_retail() -> Option<Recording> {
-    let folder = Path::new("../shared/data/online-retail");
-    let (catalogue, events) = (folder.join("catalog.csv.gz"), folder.join("events.csv.gz"));
-    if !events.exists() {
-        eprintln!("SKIPPED: the recorded orders are not at {}", folder.display());
-        return None;
-    }
-    Some(Recording::read(&catalogue, &events).expect("the real recording is good"))
-}
 
 /// User, number and lines of SKU and count; a number that starts with `C` is a cancel.
 pub type Invoiced<'text> = (&'text str, &'text str, &'text [(&'text str, i64)]);

@@ -1,0 +1,199 @@
+//! One transaction's worth of changes: written, resolved where the answer was lost, and told to
+//! everybody whom it concerns.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use actix::Recipient;
+
+use crate::clock::Clock;
+use crate::domain::Sku;
+use crate::store::{Change, Refused, Store, Verdict, WriteError, Writer, WriterIdentity};
+
+use super::stock_keeper::Settled;
+use super::{Answer, Failure, NotWritten, Written};
+
+/// Pause between two attempts to reach the database, rising from the first to the second.
+const REOPEN_PAUSE_MS: (u64, u64) = (20, 500);
+
+/// What a batch is written with.
+#[derive(Clone)]
+pub(super) struct Desk {
+    pub store: Arc<dyn Store>,
+    pub clock: Arc<dyn Clock>,
+    pub identity: WriterIdentity,
+    pub available: Arc<AtomicBool>,
+}
+
+pub(super) struct Entry {
+    pub change: Change,
+    pub answer: Answer,
+}
+
+/// One transaction's worth of changes, from the first attempt to the last answer.
+pub(super) struct Batch {
+    pub desk: Desk,
+    pub entries: Vec<Entry>,
+    pub to_refresh: Vec<Sku>,
+    pub stock_keeper: Option<Recipient<Settled>>,
+}
+
+/// What is known of a batch after an attempt to write it.
+enum Attempt {
+    Done(Box<dyn Writer>, Vec<Verdict>),
+    /// Surely not written; there is a working connection again where the database is there.
+    NotWritten(Option<Box<dyn Writer>>),
+    Replaced,
+}
+
+impl Batch {
+    /// Gives a writer for the next batch; `None` where another process has taken over.
+    pub async fn run(mut self, writer: Box<dyn Writer>) -> Option<Box<dyn Writer>> {
+        let started = Instant::now();
+        let changes: Vec<Change>;
+        let answers: Vec<Answer>;
+        (changes, answers) = std::mem::take(&mut self.entries).into_iter().map(|one| (one.change, one.answer)).unzip();
+        metrics::histogram!("loms_batch_changes").record(u32::try_from(changes.len()).unwrap_or(u32::MAX));
+        let attempt = match self.attempt(writer, &changes).await {
+            // A connection that broke is no reason to refuse anybody: once more on the new one.
+            Attempt::NotWritten(Some(writer)) => self.attempt(writer, &changes).await,
+            attempt => attempt,
+        };
+        metrics::histogram!("loms_batch_seconds").record(started.elapsed());
+        let writer = match attempt {
+            Attempt::Done(writer, verdicts) => {
+                let writer = self.settle(writer, &changes, &verdicts).await;
+                for ((change, answer), verdict) in changes.into_iter().zip(answers).zip(verdicts) {
+                    // Whoever asked may have stopped waiting.
+                    let _ = answer.send(answer_of(change, verdict));
+                }
+                writer
+            }
+            Attempt::NotWritten(writer) => {
+                let entries = changes.into_iter().zip(answers).map(|(change, answer)| Entry { change, answer });
+                refuse_all(entries.collect(), self.to_refresh, self.stock_keeper.as_ref());
+                writer
+            }
+            Attempt::Replaced => {
+                tracing::error!("another process has taken over this writer's place; this one ends");
+                return None;
+            }
+        };
+        match writer {
+            Some(writer) => Some(writer),
+            None => self.desk.reopen().await,
+        }
+    }
+
+    async fn attempt(&self, mut writer: Box<dyn Writer>, changes: &[Change]) -> Attempt {
+        let batch = writer.last_batch() + 1;
+        match writer.write(changes, self.desk.clock.now()).await {
+            Ok(verdicts) => Attempt::Done(writer, verdicts),
+            Err(WriteError::Replaced) => Attempt::Replaced,
+            Err(WriteError::NotWritten(error)) => {
+                tracing::warn!(%error, batch.changes = changes.len(), "a batch was not written");
+                drop(writer);
+                self.desk.reopen_once().await
+            }
+            Err(WriteError::InDoubt { verdicts, source }) => {
+                tracing::warn!(error = %source, batch.changes = changes.len(), "the answer of a commit was lost");
+                drop(writer);
+                // Until this is known, nobody is answered and no stock is released.
+                match self.desk.reopen().await {
+                    Some(writer) if writer.last_batch() >= batch => Attempt::Done(writer, verdicts),
+                    Some(writer) => Attempt::NotWritten(Some(writer)),
+                    None => Attempt::Replaced,
+                }
+            }
+        }
+    }
+
+    /// Tells the StockKeeper what became of each reservation. It hears of it first: who is
+    /// refused asks it again at once. Gives the writer back where its connection still works.
+    async fn settle(
+        &mut self,
+        mut writer: Box<dyn Writer>,
+        changes: &[Change],
+        verdicts: &[Verdict],
+    ) -> Option<Box<dyn Writer>> {
+        let mut settled = Settled::default();
+        for (change, verdict) in changes.iter().zip(verdicts) {
+            settled.add(change, !matches!(verdict, Verdict::Refused(_)));
+            match verdict {
+                Verdict::StockWritten(shelves) => settled.shelves.extend_from_slice(shelves),
+                Verdict::Refused(Refused::Short) => {
+                    self.to_refresh.extend(change.shelf_deltas().map(|delta| delta.sku));
+                }
+                _ => {}
+            }
+        }
+        settled.refreshed = std::mem::take(&mut self.to_refresh);
+        let mut working = true;
+        if !settled.refreshed.is_empty() {
+            match writer.shelves(&settled.refreshed).await {
+                Ok(shelves) => settled.shelves.extend(shelves),
+                Err(error) => {
+                    tracing::warn!(%error, "the shelves could not be read again");
+                    working = false;
+                }
+            }
+        }
+        tell(self.stock_keeper.as_ref(), settled);
+        working.then_some(writer)
+    }
+}
+
+fn answer_of(change: Change, verdict: Verdict) -> Result<Written, NotWritten> {
+    match verdict {
+        Verdict::Written => Ok(Written { change, shelves: Vec::new() }),
+        Verdict::StockWritten(shelves) => Ok(Written { change, shelves }),
+        Verdict::Refused(refused) => Err(NotWritten::Refused { refused, change: Box::new(change) }),
+    }
+}
+
+/// Surely not written, none of them; and shelves that could not be read again.
+pub(super) fn refuse_all(entries: Vec<Entry>, refreshed: Vec<Sku>, stock_keeper: Option<&Recipient<Settled>>) {
+    let mut settled = Settled { refreshed, ..Settled::default() };
+    for entry in &entries {
+        settled.add(&entry.change, false);
+    }
+    tell(stock_keeper, settled);
+    for entry in entries {
+        let _ = entry.answer.send(Err(Failure::Unavailable.into()));
+    }
+}
+
+/// One message per batch: it must not be refused, or a reservation would stay for ever.
+fn tell(stock_keeper: Option<&Recipient<Settled>>, settled: Settled) {
+    if let Some(stock_keeper) = stock_keeper.filter(|_| !settled.is_empty()) {
+        #[expect(clippy::disallowed_methods, reason = "one message per batch, which a full mailbox must not refuse")]
+        stock_keeper.do_send(settled);
+    }
+}
+
+impl Desk {
+    async fn reopen_once(&self) -> Attempt {
+        match self.store.reopen_writer(self.identity, self.clock.now()).await {
+            Ok(Some(writer)) => Attempt::NotWritten(Some(writer)),
+            Ok(None) => Attempt::Replaced,
+            Err(_) => Attempt::NotWritten(None),
+        }
+    }
+
+    /// Tries until the database is back; each try ends within the store's own time limits.
+    async fn reopen(&self) -> Option<Box<dyn Writer>> {
+        let mut pause_ms = REOPEN_PAUSE_MS.0;
+        loop {
+            match self.store.reopen_writer(self.identity, self.clock.now()).await {
+                Ok(writer) => {
+                    tracing::info!("writing to the database again");
+                    return writer;
+                }
+                Err(error) => tracing::debug!(%error, "the database is still away"),
+            }
+            tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+            pause_ms = REOPEN_PAUSE_MS.1.min(2 * pause_ms);
+        }
+    }
+}
