@@ -1,4 +1,5 @@
 //! The ProductService client against a service that is well, slow, wrong, or away.
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 #[path = "products/failures.rs"]
 mod failures;

@@ -1,4 +1,5 @@
 //! The replay's reading and planning of the real shop orders, where they are at hand.
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::path::Path;
 

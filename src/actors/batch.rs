@@ -167,7 +167,6 @@ pub(super) fn refuse_all(entries: Vec<Entry>, refreshed: Vec<Sku>, stock_keeper:
 /// One message per batch: it must not be refused, or a reservation would stay for ever.
 fn tell(stock_keeper: Option<&Recipient<Settled>>, settled: Settled) {
     if let Some(stock_keeper) = stock_keeper.filter(|_| !settled.is_empty()) {
-        #[expect(clippy::disallowed_methods, reason = "one message per batch, which a full mailbox must not refuse")]
         stock_keeper.do_send(settled);
     }
 }

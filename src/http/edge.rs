@@ -6,6 +6,8 @@ use actix_web::error::QueryPayloadError;
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpRequest, HttpResponse, ResponseError};
 
+use tokio::sync::Semaphore;
+
 use super::Shared;
 use super::problem::Problem;
 
@@ -26,12 +28,9 @@ pub async fn admit<B: MessageBody + 'static>(
     }
     let admission = request.app_data::<Shared>().map(|api| api.admission.clone());
     // Held until the answer is there.
-    let _permit = match admission.map(|admission| admission.try_acquire_owned()) {
-        Some(Ok(permit)) => permit,
-        _ => {
-            metrics::counter!("loms_requests_refused").increment(1);
-            return Err(Problem::overloaded().into());
-        }
+    let Some(Ok(_permit)) = admission.map(Semaphore::try_acquire_owned) else {
+        metrics::counter!("loms_requests_refused").increment(1);
+        return Err(Problem::overloaded().into());
     };
     next.call(request).await
 }

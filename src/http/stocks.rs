@@ -86,7 +86,7 @@ pub async fn count_stock(
         _ => return Err(Problem::invalid("on_hand", format_args!("must be a whole number from 0 to {ON_HAND_MAX}"))),
     };
     let edit = StockEdit::Count(vec![ShelfEdit { sku: sku.clone(), warehouse, units }]);
-    let written = write(&api, edit, None).await.map_err(problem)?;
+    let written = write(&api, edit, None).await.map_err(|error| problem(&error))?;
     Ok(stock_response(&sku, &written.shelves))
 }
 
@@ -113,7 +113,7 @@ pub async fn adjust_stock(
     let row = ShelfEdit { sku: sku.clone(), warehouse, units };
     let edit = StockEdit::Adjust { row, reason, at: api.core.clock.now() };
     let act = async |key| {
-        let written = write(&api, edit, key).await.map_err(problem)?;
+        let written = write(&api, edit, key).await.map_err(|error| problem(&error))?;
         Ok(stock_response(&sku, &written.shelves))
     };
     let replay = async |outcome| match outcome {
@@ -145,7 +145,7 @@ pub async fn import_stock(api: Shared, body: CsvBody) -> Result<HttpResponse, Pr
             let message = "fewer units than are reserved";
             Err(Problem::bad_lines(positions.into_iter().map(|at| (line(at), message.to_owned()))))
         }
-        Err(error) => Err(problem(error)),
+        Err(error) => Err(problem(&error)),
     }
 }
 
@@ -159,12 +159,12 @@ async fn write(api: &Api, edit: StockEdit, key: Option<Keyed>) -> Result<Written
     api.core.write(Change::StockEdited { edit, key }).await
 }
 
-fn problem(error: NotWritten) -> Problem {
+fn problem(error: &NotWritten) -> Problem {
     match error {
         NotWritten::Refused { refused: Refused::BelowReserved(_), .. } => Problem::below_reserved(),
         NotWritten::Refused { refused: Refused::KeyTaken, .. } => Problem::key_reused(),
         NotWritten::Refused { .. } => Failure::Unavailable.into(),
-        NotWritten::Failed(failure) => failure.into(),
+        NotWritten::Failed(failure) => (*failure).into(),
     }
 }
 

@@ -168,14 +168,14 @@ impl Service {
         bytes_max: usize,
     ) -> Result<Known<Option<A>>, Failure> {
         let deadline = Instant::now() + self.limits.question_max;
-        let body = serde_json::to_vec(question).map_err(unusable)?;
+        let body = serde_json::to_vec(question).map_err(|error| unusable(&error))?;
         let tries = ExponentialBuilder::default()
             .with_min_delay(self.limits.retry_delay_min)
             .with_max_times(CALL_TRIES_MAX - 1)
             .with_jitter();
         let answer = (|| self.try_once(path, &body, bytes_max, deadline)).retry(tries).when(Failure::may_pass);
         let Known { value, asked_at } = timeout_at(deadline, answer).await.unwrap_or(Err(Failure::TooSlow))?;
-        let value = value.map(|body| serde_json::from_slice(&body)).transpose().map_err(unusable)?;
+        let value = value.map(|body| serde_json::from_slice(&body)).transpose().map_err(|error| unusable(&error))?;
         Ok(Known { value, asked_at })
     }
 
@@ -242,6 +242,6 @@ fn away(error: reqwest::Error) -> Failure {
     Failure::Away(error.without_url())
 }
 
-fn unusable(error: serde_json::Error) -> Failure {
+fn unusable(error: &serde_json::Error) -> Failure {
     Failure::Unusable(error.to_string())
 }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use sqlx::{PgExecutor, PgPool};
 
 use crate::domain::cart::{Cart, Line};
-use crate::domain::order::Order;
+use crate::domain::order::{Order, Status};
 use crate::domain::stock::Shelf;
 use crate::domain::{OrderId, Sku, Time, UserId};
 use crate::store::reading::{self, OrderLineRow, OrderRow, ShelfRow};
@@ -57,7 +57,7 @@ impl Store for Postgres {
              order by order_id desc limit $4",
         )
         .bind(filter.user.as_ref().map(UserId::as_str))
-        .bind(filter.status.map(|status| status.as_str()))
+        .bind(filter.status.map(Status::as_str))
         .bind(filter.before.map(|id| id.0))
         .bind(i64::from(filter.limit))
         .fetch_all(&self.readers)

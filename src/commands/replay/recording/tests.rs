@@ -8,7 +8,6 @@ use flate2::write::GzEncoder;
 use tempfile::TempDir;
 
 use super::*;
-use crate::commands::replay::test_world::samples;
 
 const CATALOGUE: &str = "sku,name,price_minor_units\nA,\"Mug, \"\"blue\"\"\",100\na,,0\nBANK CHARGES,Fee,5\n";
 const EVENTS: &str = "timestamp,user_id,invoice,kind,sku,count,price_minor\n";
