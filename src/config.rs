@@ -12,8 +12,8 @@ use serde::Deserialize;
 
 /// Read where it exists, unless another file is named.
 const FILE: &str = "config.yaml";
-/// The HTTP server's own steps are of no interest to anybody.
-const LOG: &str = "info,actix_server=warn";
+/// The own steps of the libraries are of no interest to anybody.
+const LOG: &str = "info,actix_server=warn,sqlx=warn";
 const PAYMENT_TIMEOUT_MS_MIN: u128 = 100;
 const PAYMENT_TIMEOUT_MS_MAX: u128 = 365 * 24 * 60 * 60 * 1000;
 

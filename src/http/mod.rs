@@ -1,5 +1,5 @@
 //! HTTP: translates requests into commands, and what became of them into answers. No rules of its
-//! own. [`routes`] shows every address on one screen.
+//! own. `routes` shows every address on one screen.
 
 mod carts;
 mod edge;
