@@ -77,9 +77,13 @@ impl Postgres {
         Ok(row.map(|row| Box::new(PostgresWriter::new(connection, &row)) as Box<dyn Writer>))
     }
 
+    /// A batch always finds its few rows by their keys. The statement is planned once, at a time
+    /// when the tables may be empty and reading them whole looks cheap; that must not be kept.
     async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
+        let by_keys = [("enable_seqscan", "off"), ("enable_hashjoin", "off"), ("enable_mergejoin", "off")];
+        let options = self.options.clone().options(by_keys);
         let limit = Duration::from_millis(CONNECT_MS_MAX);
-        tokio::time::timeout(limit, self.options.connect()).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+        tokio::time::timeout(limit, options.connect()).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
     }
 }
 
