@@ -11,4 +11,5 @@ mod api_orders;
 mod api_service_contract;
 mod api_stocks;
 mod start_up_errors;
+mod store_contract;
 mod support;

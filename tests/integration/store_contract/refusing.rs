@@ -48,8 +48,7 @@ async fn many_changes_are_one_batch() {
         assert_eq!(ground.shelves("A").await, [(1, 10, 5), (2, 5, 5)]);
 
         let names: Vec<String> = (0..300).map(|number| format!("user{number}")).collect();
-        let mut batch: Vec<Change> =
-            names.iter().map(|name| set_in(&mut Cart::default(), name, "A", 7)).collect();
+        let mut batch: Vec<Change> = names.iter().map(|name| set_in(&mut Cart::default(), name, "A", 7)).collect();
         batch.push(moved(&payed(&first), Movement::WriteOff));
         batch.push(moved(&cancelled(&second), Movement::Release));
         batch.extend((10..15).map(|id| placed(&reserved(id, "bob", &[("A", &[(1, 1)]), ("B", &[(1, 2)])]))));
@@ -184,7 +183,9 @@ async fn a_stock_edit_below_what_is_reserved_is_refused_and_names_its_rows() {
         positions.sort_unstable();
         assert_eq!(positions, [1, 3]);
         assert_eq!((ground.shelves("C").await[0].1, ground.shelves("A").await[1].1), (10, 5), "all rows or none");
-        for (row, refused) in [(("A", 1, -6), true), (("NEW", 1, -1), true), (("A", 1, -5), false), (("NEW", 1, 1), false)] {
+        for (row, refused) in
+            [(("A", 1, -6), true), (("NEW", 1, -1), true), (("A", 1, -5), false), (("NEW", 1, 1), false)]
+        {
             let edit = Change::StockEdited { edit: adjustment(row), key: None };
             let verdicts = writer.write(&[edit], super::at(3)).await.expect("written");
             let below = REFUSED(Refused::BelowReserved(vec![0]));

@@ -19,6 +19,7 @@ async fn a_reopened_writer_goes_on_and_its_predecessor_is_refused() {
         let late = reserved(2, "ann", &[("A", &[(1, 1)])]);
         let refused = old.write(&[placed(&late)], at(3)).await;
         assert!(matches!(refused, Err(WriteError::Replaced)), "{refused:?}");
+        drop(old);
         assert_eq!(ground.order(2).await, None);
 
         let verdicts = new.write(&[placed(&late)], at(4)).await.expect("written");
@@ -34,7 +35,8 @@ async fn living_writers_are_two_and_both_write() {
         let (one, mut first) = ground.stocked().await;
         let (other, mut second) = ground.store.open_writer(18, at(1)).await.expect("a writer");
         assert_ne!(one.writer_id, other.writer_id);
-        for (id, writer) in [(1, &mut first), (2, &mut second), (3, &mut first)] {
+        for id in 1..=3 {
+            let writer = if id == 2 { &mut second } else { &mut first };
             let order = reserved(id, "ann", &[("B", &[(1, 1)])]);
             assert_eq!(writer.write(&[placed(&order)], at(id)).await.expect("written"), [Verdict::Written]);
         }
@@ -61,6 +63,7 @@ async fn a_dead_writer_is_taken_over_with_its_numbers() {
         let order = reserved(2, "ann", &[("A", &[(1, 1)])]);
         let refused = old.write(&[placed(&order)], later).await;
         assert!(matches!(refused, Err(WriteError::Replaced)), "{refused:?}");
+        drop(old);
         let reopened = ground.store.reopen_writer(dead, later).await.expect("asked");
         assert!(reopened.is_none(), "the row is another's now");
         assert_eq!(new.write(&[placed(&order)], later).await.expect("written"), [Verdict::Written]);
