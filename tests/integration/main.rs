@@ -7,6 +7,7 @@ mod api_bad_input;
 mod api_carts;
 mod api_edge;
 mod api_idempotency;
+mod api_model;
 mod api_orders;
 mod api_service_contract;
 mod api_stocks;
