@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::client::Answer;
+use crate::support::client::{Answer, Client};
 use crate::support::shop::{Shop, assert_problem, lines, new_order, on_each_store};
 
 const AT_ONCE: usize = 50;
@@ -153,6 +153,32 @@ async fn fifty_adjustments_at_once_adjust_once() {
         shop.assert_books_are_right();
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_key_is_known_to_every_process_on_the_database() {
+    let Some(shop) = Shop::on_postgres() else { return };
+    let second = shop.second_process();
+    let clients = [shop.client.clone(), Client::new(second.url())];
+    for round in 0..10 {
+        let (key, body) = (format!("round {round}"), new_order("ann", &[("PEN", 1)]));
+        let requests: Vec<_> = (0..AT_ONCE / 2)
+            .map(|number| {
+                let (client, key, body) = (clients[number % 2].clone(), key.clone(), body.clone());
+                tokio::spawn(async move { client.post_with_key("/orders", &key, &body).await })
+            })
+            .collect();
+        let mut answers = Vec::new();
+        for request in requests {
+            answers.push(request.await.expect("an answer"));
+        }
+        assert_eq!(answers[0].status, 201, "{}", answers[0].body);
+        answers.iter().for_each(|answer| same(answer, &answers[0]));
+        let reused = clients[round % 2].post_with_key("/orders", &key, &new_order("ann", &[("PEN", 2)])).await;
+        assert_problem(&reused, 422, "idempotency_key_reused");
+    }
+    assert_eq!((orders(&shop).await, shop.available("PEN").await), (10, 999_990));
+    shop.assert_books_are_right();
 }
 
 #[tokio::test]

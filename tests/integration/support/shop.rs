@@ -24,6 +24,7 @@ const STOCK: &str = "sku,warehouse_id,on_hand\n\
 pub struct Shop {
     pub program: Program,
     pub client: Client,
+    settings: Settings,
     database_url: String,
     _files: TempDir,
     _database: Option<Database>,
@@ -57,9 +58,19 @@ impl Shop {
             .variable("DATABASE_URL", &database_url)
             .variable("LOMS_CATALOG", &file("catalog.csv", CATALOGUE))
             .variable("LOMS_STOCK", &file("stock.csv", STOCK));
-        let program = settings.start();
+        let program = settings.clone().start();
         let client = Client::new(program.url());
-        Self { program, client, database_url, _files: files, _database: database }
+        Self { program, client, settings, database_url, _files: files, _database: database }
+    }
+
+    /// On PostgreSQL; `None` where there is none.
+    pub fn on_postgres() -> Option<Self> {
+        Database::create().map(|database| Self::open(Some(database)))
+    }
+
+    /// Another process on the same database.
+    pub fn second_process(&self) -> Program {
+        self.settings.clone().start()
     }
 
     /// Ends the program in good order and starts it again on the same database.
