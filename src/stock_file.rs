@@ -32,7 +32,7 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<(u64, ShelfEdit)>, Vec<LineError>> {
     let mut errors = Vec::new();
     let mut first_line_of = HashMap::new();
     for record in reader.records() {
-        let line = record_line(&record);
+        let line = record_line(bytes, &record);
         let edit =
             record.map_err(|error| csv_message(&error)).and_then(|record| shelf_edit(&record)).and_then(|edit| {
                 match first_line_of.insert((edit.sku.clone(), edit.warehouse), line) {
@@ -64,12 +64,17 @@ fn check_header(reader: &mut csv::Reader<&[u8]>) -> Result<(), LineError> {
     }
 }
 
-fn record_line(record: &Result<csv::StringRecord, csv::Error>) -> u64 {
+/// The reader's position of a record is before the rest of the line end that came before it (the
+/// second half of CR LF) and before empty lines.
+fn record_line(bytes: &[u8], record: &Result<csv::StringRecord, csv::Error>) -> u64 {
     let position = match record {
         Ok(record) => record.position(),
         Err(error) => error.position(),
     };
-    position.map_or(0, csv::Position::line)
+    let Some(position) = position else { return 0 };
+    let start = usize::try_from(position.byte()).unwrap_or(usize::MAX);
+    let before = bytes.get(start..).unwrap_or_default().iter().take_while(|byte| matches!(byte, b'\r' | b'\n'));
+    position.line() + before.map(|byte| u64::from(*byte == b'\n')).sum::<u64>()
 }
 
 fn csv_message(error: &csv::Error) -> String {
@@ -112,6 +117,15 @@ mod tests {
         let lines: Vec<u64> = errors.iter().map(|error| error.line).collect();
         assert_eq!(lines, [3, 4, 5, 6, 7, 8, 9]);
         assert!(errors[0].message.contains("line 2"), "{}", errors[0]);
+    }
+
+    #[test]
+    fn lines_are_counted_as_an_editor_counts_them() {
+        for end in ["\n", "\r\n"] {
+            let lines = ["sku,warehouse_id,on_hand", "A,1,5", "", "B,1,many", "\"C", "\",1,5", "D,1,many"];
+            let errors = parse(lines.join(end).as_bytes()).expect_err("bad lines");
+            assert_eq!(errors.iter().map(|error| error.line).collect::<Vec<_>>(), [4, 5, 7], "with {end:?}");
+        }
     }
 
     #[test]

@@ -109,8 +109,10 @@ pub async fn set_item(
     let user = request::user(&path.0)?;
     let sku = request::sku(&path.1)?;
     let count = request::count(&body.value.count)?;
+    let command = Command::Set { sku: sku.clone(), count };
     require_product(&api, &sku).await?;
-    let cart = edit(&api, &user, Command::Set { sku: sku.clone(), count }, None).await;
+    require_countable_total(&api, &user, command.clone()).await?;
+    let cart = edit(&api, &user, command, None).await;
     cart_response(&api, &user, &cart.map_err(|error| Problem::of_edit(error, &sku))?).await
 }
 
@@ -178,8 +180,9 @@ pub async fn purchase_whole_cart(
 /// # Errors
 /// What [`add_item`] refuses.
 pub async fn add(api: &Api, user: &UserId, sku: Sku, count: Count, key: Option<Keyed>) -> Result<cart::Cart, Problem> {
-    require_product(api, &sku).await?;
     let command = Command::Add { sku: sku.clone(), count };
+    require_product(api, &sku).await?;
+    require_countable_total(api, user, command.clone()).await?;
     edit(api, user, command, key).await.map_err(|error| Problem::of_edit(error, &sku))
 }
 
@@ -252,6 +255,17 @@ where
 
 async fn require_product(api: &Api, sku: &Sku) -> Result<(), Problem> {
     api.products.get(sku).await.map(drop).map_err(|error| Problem::of_product(&error, sku))
+}
+
+/// Refuses what would make a cart that cannot be shown, before it is written.
+async fn require_countable_total(api: &Api, user: &UserId, command: Command) -> Result<(), Problem> {
+    let mut cart = held(api, user).await?;
+    if let Some(edit) = cart.decide(command)? {
+        cart.apply(edit);
+    }
+    let products = products_of(api, &cart).await?;
+    Money::total(cart.lines().iter().zip(&products).map(|(line, product)| (product.price, line.count)))?;
+    Ok(())
 }
 
 async fn edit(api: &Api, user: &UserId, command: Command, key: Option<Keyed>) -> Result<cart::Cart, EditError> {

@@ -3,4 +3,14 @@
 //! Each module beside this file is about one boundary; `support` is what they stand on.
 #![expect(clippy::expect_used, reason = "a test fails by panicking, its support too")]
 
+mod api_bad_input;
+mod api_carts;
+mod api_edge;
+mod api_idempotency;
+mod api_model;
+mod api_orders;
+mod api_service_contract;
+mod api_stocks;
+mod start_up_errors;
+mod store_contract;
 mod support;

@@ -31,7 +31,9 @@ with writer as (
     returning 1
 ), carts_saved as (
     insert into carts (user_id, version)
-    select * from unnest($7::text[], $8::bigint[])
+    select * from unnest($7::text[], $8::bigint[]) as saved (user_id, version)
+    -- Only a first edit may find no cart.
+    where saved.version = 1 or exists (select 1 from carts where carts.user_id = saved.user_id)
     on conflict (user_id) do update set version = excluded.version where carts.version = excluded.version - 1
     returning 1
 ), carts_emptied as (

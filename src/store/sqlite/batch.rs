@@ -22,9 +22,11 @@ pub(super) enum Failure {
 const CLAIM_BATCH: &str =
     "update writers set last_batch = $3, last_event = $4, seen_at = $5 where writer_id = $1 and epoch = $2";
 
+/// Only a first edit may find no cart.
 const SAVE_CARTS: &str = "\
 insert into carts (user_id, version)
-select value ->> 'user_id', value ->> 'version' from json_each($1) where true
+select value ->> 'user_id', value ->> 'version' from json_each($1)
+where value ->> 'version' = 1 or exists (select 1 from carts where user_id = value ->> 'user_id')
 on conflict (user_id) do update set version = excluded.version where carts.version = excluded.version - 1";
 
 const EMPTY_CARTS: &str = "delete from cart_items where user_id in (select value from json_each($1))";

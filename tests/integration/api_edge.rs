@@ -1,0 +1,138 @@
+//! What every address has in common, and the addresses for operators.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::client::answered;
+use crate::support::shop::{assert_problem, on_each_store};
+
+#[tokio::test]
+async fn an_address_that_is_not_there_is_not_found() {
+    on_each_store(async |shop| {
+        for path in ["/nothing", "/orders/1/refund", "/carts", "/carts/ann/items/PEN/more", "/stocks"] {
+            let answer = shop.client.get(path).await;
+            // `/stocks` takes POST: there it is the method that is wrong.
+            let (status, code) = if path == "/stocks" { (405, "method_not_allowed") } else { (404, "not_found") };
+            assert_problem(&answer, status, code);
+        }
+        assert_problem(&shop.client.post("/nothing", &json!({})).await, 404, "not_found");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_method_that_an_address_does_not_take_is_refused() {
+    on_each_store(async |shop| {
+        let wrong = [
+            (Method::PUT, "/orders"),
+            (Method::DELETE, "/orders/1"),
+            (Method::GET, "/orders/1/pay"),
+            (Method::PATCH, "/carts/ann"),
+            (Method::GET, "/carts/ann/items"),
+            (Method::GET, "/carts/ann/purchase"),
+            (Method::POST, "/stocks/MUG/1"),
+            (Method::GET, "/addToCart"),
+            (Method::DELETE, "/products"),
+        ];
+        for (method, path) in wrong {
+            let answer = answered(shop.client.request(method.clone(), path, None).json(&json!({}))).await;
+            assert_eq!(answer.status, 405, "{method} {path}: {}", answer.body);
+            assert_problem(&answer, 405, "method_not_allowed");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_body_of_another_media_type_is_refused() {
+    on_each_store(async |shop| {
+        let order = r#"{"user":"ann","items":[{"sku":"PEN","count":1}]}"#;
+        for media_type in ["text/plain", "application/xml", "application/x-www-form-urlencoded", "text/csv"] {
+            let request = shop.client.request(Method::POST, "/orders", None).header("Content-Type", media_type);
+            assert_problem(&answered(request.body(order)).await, 415, "unsupported_media_type");
+        }
+        let import = shop.client.post("/stocks/import", &json!([])).await;
+        assert_problem(&import, 415, "unsupported_media_type");
+        let utf_8 = shop.client.request(Method::POST, "/orders", None);
+        let utf_8 = utf_8.header("Content-Type", "Application/JSON; charset=utf-8").body(order);
+        assert_eq!(answered(utf_8).await.status, 201);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_program_says_that_it_lives_and_is_ready_and_counts_itself() {
+    on_each_store(async |shop| {
+        assert_eq!(shop.client.get("/livez").await.status, 200);
+        let ready = shop.client.get("/readyz").await;
+        let expected = json!({"status": "ready", "database": "up", "product_service": "built_in"});
+        assert_eq!((ready.status, ready.body), (200, expected));
+        shop.order("ann", &[("PEN", 1)]).await;
+        let metrics = shop.client.get("/metrics").await;
+        assert_eq!(metrics.status, 200);
+        assert!(metrics.headers["content-type"].to_str().is_ok_and(|media| media.starts_with("text/plain")));
+        let text = metrics.body.as_str().expect("text");
+        assert!(text.lines().any(|line| line == "loms_orders_live 1"), "{text}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_program_documents_itself() {
+    on_each_store(async |shop| {
+        let document = shop.client.get("/openapi.json").await;
+        assert_eq!(document.status, 200);
+        assert!(document.body["openapi"].as_str().is_some_and(|version| version.starts_with("3.1")));
+        let paths = document.body["paths"].as_object().expect("paths");
+        let documented = [
+            ("/carts/{user}", &["get", "delete"][..]),
+            ("/carts/{user}/items", &["post"]),
+            ("/carts/{user}/items/{sku}", &["put", "delete"]),
+            ("/carts/{user}/purchase", &["post"]),
+            ("/products", &["get"]),
+            ("/products/{sku}", &["get"]),
+            ("/orders", &["get", "post"]),
+            ("/orders/{id}", &["get"]),
+            ("/orders/{id}/events", &["get"]),
+            ("/orders/{id}/pay", &["post"]),
+            ("/orders/{id}/cancel", &["post"]),
+            ("/stocks/{sku}", &["get"]),
+            ("/stocks/{sku}/{warehouse_id}", &["put"]),
+            ("/stocks/{sku}/{warehouse_id}/adjustments", &["post"]),
+            ("/stocks/import", &["post"]),
+            ("/addToCart", &["post"]),
+            ("/deleteFromCart", &["post"]),
+            ("/listCart", &["post"]),
+            ("/purchase", &["post"]),
+            ("/createOrder", &["post"]),
+            ("/listOrder", &["post"]),
+            ("/orderPayed", &["post"]),
+            ("/cancelOrder", &["post"]),
+            ("/stocks", &["post"]),
+        ];
+        for (path, methods) in documented {
+            for method in methods {
+                assert!(paths.get(path).and_then(|path| path.get(method)).is_some(), "{method} {path} is missing");
+            }
+        }
+        assert_references_lead_somewhere(&document.body, &document.body);
+        let page = shop.client.get("/docs").await;
+        assert_eq!(page.status, 200);
+        assert!(page.body.as_str().is_some_and(|page| page.contains("<html")), "{}", page.body);
+    })
+    .await;
+}
+
+fn assert_references_lead_somewhere(document: &Value, part: &Value) {
+    match part {
+        Value::Object(members) => {
+            if let Some(reference) = members.get("$ref").and_then(Value::as_str) {
+                let pointer = reference.strip_prefix('#').expect("within the document");
+                assert!(document.pointer(pointer).is_some(), "{reference} leads nowhere");
+            }
+            members.values().for_each(|member| assert_references_lead_somewhere(document, member));
+        }
+        Value::Array(parts) => parts.iter().for_each(|part| assert_references_lead_somewhere(document, part)),
+        _ => {}
+    }
+}

@@ -1,0 +1,206 @@
+//! Reading back: everything is found again as it was written, in the promised order.
+
+use std::sync::Arc;
+
+use loms::domain::cart::{Cart, Edit};
+use loms::domain::order::Status;
+use loms::domain::{OrderId, Time};
+use loms::store::{Change, Key, Movement, OrderFilter, Outcome, ShelfEdit, Verdict};
+
+use super::{
+    Ground, adjustment, at, cancelled, count, counts, failed, keyed, moved, on_each_store, payed, placed,
+    placed_with_key, plain, reserved, set_in, shelf_edit, shortage, sku, user,
+};
+
+const ODD: [&str; 5] = ["85123A", "85123a", "BANK CHARGES", "it's 100% \"odd\"\\", "ящик №4"];
+
+#[tokio::test]
+async fn an_unused_store_is_empty() {
+    on_each_store(async |ground| {
+        ground.store.migrate().await.expect("a second migration changes nothing");
+        assert!(ground.store.is_empty().await.expect("read"));
+        assert_eq!((ground.cart("ann").await, ground.order(1).await), (Cart::default(), None));
+        assert_eq!(ground.store.history(OrderId(1)).await.expect("read"), []);
+        assert_eq!(ground.store.outcome(&Key::parse("k").expect("valid")).await.expect("read"), None);
+        assert_eq!(ground.shelves("A").await, []);
+        ground.assert_books_are_right().await;
+        let _writer = ground.stocked().await;
+        assert!(!ground.store.is_empty().await.expect("read"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_cart_is_read_back_as_it_was_edited() {
+    on_each_store(async |ground| {
+        let (_, mut writer) = ground.writer().await;
+        let mut cart = Cart::default();
+        for (units, name) in (1..).zip(ODD) {
+            writer.write(&[set_in(&mut cart, "ann", name, units)], at(units)).await.expect("written");
+        }
+        assert_eq!(ground.cart("ann").await, cart);
+        writer.write(&[set_in(&mut cart, "ann", ODD[0], 1_000_000)], at(9)).await.expect("written");
+        let removed = Edit::LineRemoved(sku(ODD[1]));
+        cart.apply(removed.clone());
+        let change = Change::CartEdited { user: user("ann"), cart: cart.clone(), edit: removed, key: None };
+        writer.write(&[change], at(10)).await.expect("written");
+        assert_eq!((ground.cart("ann").await, cart.lines().len()), (cart.clone(), 4));
+        cart.apply(Edit::Emptied);
+        let change = Change::CartEdited { user: user("ann"), cart: cart.clone(), edit: Edit::Emptied, key: None };
+        writer.write(&[change], at(11)).await.expect("written");
+        assert_eq!(ground.cart("ann").await, Cart::new(8, vec![]));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_order_is_read_back_as_it_was_written() {
+    on_each_store(async |ground| {
+        let (identity, mut writer) = ground.stocked().await;
+        let rows: Vec<ShelfEdit> = ODD.iter().map(|name| shelf_edit((name, 3, 1_000_000))).collect();
+        writer.write(&[counts(&rows)], at(0)).await.expect("written");
+        let split = reserved(1, "ann", &[("A", &[(1, 7), (2, 5)]), ("B", &[(1, 1)])]);
+        let items: Vec<(&str, &[(i32, i64)])> = ODD.iter().map(|name| (*name, &[(3, 1_000_000)][..])).collect();
+        let odd = reserved(2, "bob", &items);
+        let failed = failed(3);
+        let batch = [&split, &odd, &failed].map(placed);
+        writer.write(&batch, at(3)).await.expect("written");
+        for order in [&split, &odd, &failed] {
+            assert_eq!(ground.order(order.id.0).await.as_ref(), Some(&**order));
+        }
+        let (payed, cancelled) = (payed(&split), cancelled(&odd));
+        let batch = [moved(&payed, Movement::WriteOff), moved(&cancelled, Movement::Release)];
+        writer.write(&batch, at(4)).await.expect("written");
+        assert_eq!(ground.order(1).await.as_ref(), Some(&*payed));
+        assert_eq!(ground.order(2).await.as_ref(), Some(&*cancelled));
+
+        let history = ground.store.history(OrderId(2)).await.expect("read");
+        let statuses: Vec<_> = history.iter().map(|entry| (entry.status, entry.at, entry.reason.clone())).collect();
+        let steps =
+            [(Status::New, None), (Status::AwaitingPayment, None), (Status::Cancelled, cancelled.reason.clone())];
+        assert_eq!(statuses, steps.map(|(status, reason)| (status, at(2), reason)));
+        assert!(history[0].event_id.starts_with(&format!("{}-", identity.writer_id)));
+        let history = ground.store.history(OrderId(3)).await.expect("read");
+        assert_eq!((history[1].status, &history[1].reason), (Status::Failed, &failed.reason));
+        ground.assert_books_are_right().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_outcome_is_kept_with_its_change() {
+    on_each_store(async |ground| {
+        let (_, mut writer) = ground.stocked().await;
+        let order = reserved(1, "ann", &[("A", &[(1, 1)])]);
+        let (order_id, shortages) = (OrderId(2), vec![shortage()]);
+        let key = Some(keyed("f"));
+        let failed =
+            Change::OrderPlaced { order: failed(2), shortages: shortages.clone(), emptied_cart_version: None, key };
+        let mut cart = Cart::default();
+        let Change::CartEdited { user, edit, .. } = set_in(&mut cart, "ann", "BANK CHARGES", 3) else { return };
+        let edited = Change::CartEdited { user, cart, edit, key: Some(keyed("c")) };
+        writer.write(&[placed_with_key(&order, "p"), failed, edited], at(1)).await.expect("written");
+        let edit = Change::StockEdited { edit: adjustment(("A", 2, 5)), key: Some(keyed("~ !\"'")) };
+        let verdicts = writer.write(&[edit], at(2)).await.expect("written");
+        let [Verdict::StockWritten(shelves)] = &verdicts[..] else { panic!("{verdicts:?}") };
+        assert_eq!(plain(shelves), [(1, 10, 1), (2, 10, 0)], "all shelves of the SKU");
+
+        let expected = [
+            ("p", Outcome::Order { order_id: OrderId(1), shortages: vec![] }),
+            ("f", Outcome::Order { order_id, shortages }),
+            ("c", Outcome::Cart { version: 1, lines: vec![(sku("BANK CHARGES"), count(3))] }),
+            ("~ !\"'", Outcome::Stock { shelves: shelves.clone() }),
+        ];
+        for (key, outcome) in expected {
+            let stored = ground.store.outcome(&Key::parse(key).expect("valid")).await.expect("read").expect("kept");
+            assert_eq!((stored.outcome, stored.fingerprint), (outcome, [7; 32]));
+        }
+    })
+    .await;
+}
+
+async fn ids(ground: &Ground, filter: OrderFilter) -> Vec<i64> {
+    let orders = ground.store.orders(&filter).await.expect("read");
+    orders.iter().map(|order| order.id.0).collect()
+}
+
+#[tokio::test]
+async fn orders_are_paged_newest_first() {
+    on_each_store(async |ground| {
+        let (_, mut writer) = ground.stocked().await;
+        let orders: Vec<_> = (1..=9)
+            .map(|id| reserved(id, if id % 3 == 0 { "bob" } else { "ann" }, &[("A", &[(1, 1)]), ("B", &[(1, 1)])]))
+            .collect();
+        writer.write(&orders.iter().map(placed).collect::<Vec<_>>(), at(1)).await.expect("written");
+        writer.write(&[moved(&payed(&orders[4]), Movement::WriteOff)], at(2)).await.expect("written");
+
+        let page = |before: Option<i64>| OrderFilter { before: before.map(OrderId), limit: 4, ..Default::default() };
+        assert_eq!(ids(ground, page(None)).await, [9, 8, 7, 6]);
+        assert_eq!(ids(ground, page(Some(6))).await, [5, 4, 3, 2]);
+        assert_eq!(ids(ground, page(Some(2))).await, [1]);
+        let of_bob = OrderFilter { user: Some(user("bob")), ..page(Some(9)) };
+        assert_eq!(ids(ground, of_bob).await, [6, 3]);
+        let awaiting = OrderFilter { status: Some(Status::AwaitingPayment), ..page(Some(7)) };
+        assert_eq!(ids(ground, awaiting.clone()).await, [6, 4, 3, 2]);
+        assert_eq!(ids(ground, OrderFilter { user: Some(user("bob")), ..awaiting }).await, [6, 3]);
+        let whole = ground.store.orders(&page(Some(2))).await.expect("read");
+        assert_eq!(whole, [(*orders[0]).clone()]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn shelves_are_paged_in_the_order_of_their_bytes() {
+    on_each_store(async |ground| {
+        let (_, mut writer) = ground.writer().await;
+        let rows: Vec<_> = ODD.iter().flat_map(|name| [(*name, 10, 2), (*name, 9, 1)]).map(shelf_edit).collect();
+        writer.write(&[counts(&rows)], at(0)).await.expect("written");
+        let mut all = Vec::new();
+        loop {
+            let page = ground.store.shelves_after(all.last(), 3).await.expect("read");
+            all.extend(page.clone());
+            if page.len() < 3 {
+                break;
+            }
+        }
+        let found: Vec<_> = all.iter().map(|(sku, shelf)| (sku.as_str(), shelf.warehouse.0)).collect();
+        let mut sorted: Vec<_> = ODD.iter().flat_map(|name| [(*name, 9), (*name, 10)]).collect();
+        sorted.sort_unstable();
+        assert_eq!(found, sorted);
+        let asked = [sku(ODD[4]), sku("NO SUCH"), sku(ODD[0])];
+        let some = ground.store.shelves(&asked).await.expect("read");
+        let skus: Vec<_> = some.iter().map(|(sku, _)| sku.as_str()).collect();
+        assert_eq!(skus, [ODD[0], ODD[0], ODD[4], ODD[4]]);
+        assert_eq!(writer.shelves(&asked).await.expect("read"), some, "the writer sees the same");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn orders_that_await_payment_come_by_their_deadlines() {
+    on_each_store(async |ground| {
+        let (_, mut writer) = ground.stocked().await;
+        let mut orders: Vec<_> = (1..=6).map(|id| reserved(id, "ann", &[("A", &[(1, 1)])])).collect();
+        // The third and the fourth are due together, before all others; the fifth is payed.
+        for order in &mut orders[2..4] {
+            Arc::get_mut(order).expect("not shared").expires_at = at(5_000);
+        }
+        let mut batch: Vec<_> = orders.iter().map(placed).collect();
+        batch.push(placed(&failed(7)));
+        writer.write(&batch, at(1)).await.expect("written");
+        writer.write(&[moved(&payed(&orders[4]), Movement::WriteOff)], at(2)).await.expect("written");
+
+        let mut found = Vec::new();
+        let mut after = (Time::UNIX_EPOCH, OrderId(0));
+        loop {
+            let page = ground.store.awaiting_payment(after, 2).await.expect("read");
+            let Some(last) = page.last() else { break };
+            after = (last.expires_at, last.id);
+            found.extend(page);
+        }
+        let ids: Vec<_> = found.iter().map(|order| order.id.0).collect();
+        assert_eq!(ids, [3, 4, 1, 2, 6]);
+        assert_eq!(found[0], *orders[2]);
+    })
+    .await;
+}
