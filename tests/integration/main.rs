@@ -3,4 +3,6 @@
 //! Each module beside this file is about one boundary; `support` is what they stand on.
 #![expect(clippy::expect_used, reason = "a test fails by panicking, its support too")]
 
+mod deadlines;
+mod races;
 mod support;

@@ -5,4 +5,5 @@ pub mod client;
 pub mod postgres;
 pub mod private_server;
 pub mod program;
+pub mod shop;
 pub mod tcp_proxy;
