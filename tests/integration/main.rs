@@ -4,5 +4,8 @@
 #![expect(clippy::expect_used, reason = "a test fails by panicking, its support too")]
 
 mod deadlines;
+mod kills;
+mod lost_commits;
+mod outages;
 mod races;
 mod support;
