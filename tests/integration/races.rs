@@ -39,15 +39,13 @@ async fn two_buyers_of_the_last_unit_get_one_order_and_one_refusal(ground: Groun
     race_for_last_units(&shop, &shop.client(), &shop.client()).await;
 }
 
-/// Three times the money for one thing: payed, or cancelled, never both.
-async fn of_a_payment_and_a_cancel_one_wins(ground: Ground) {
-    let shop = Shop::open(ground, &skus(1, 1_000), Settings::new());
-    let client = shop.client();
+/// Payed, or cancelled, never both.
+async fn race_to_pay_and_cancel(shop: &Shop, one: &Client, other: &Client) {
     let race = async |number: usize| {
-        let order = client.post("/orders", &order_of(&format!("buyer-{number}"), "S0", 1)).await.body;
+        let order = one.post("/orders", &order_of(&format!("buyer-{number}"), "S0", 1)).await.body;
         let (pay, cancel) = (format!("{}/pay", path_of(&order)), format!("{}/cancel", path_of(&order)));
-        let (payed, cancelled) = tokio::join!(client.post(&pay, &Value::Null), client.post(&cancel, &Value::Null));
-        let status = client.get(&path_of(&order)).await.body["status"].clone();
+        let (payed, cancelled) = tokio::join!(one.post(&pay, &Value::Null), other.post(&cancel, &Value::Null));
+        let status = one.get(&path_of(&order)).await.body["status"].clone();
         match (payed.status, cancelled.status) {
             (200, 409) => assert_eq!(status, "payed"),
             (409, 200) => assert_eq!(status, "cancelled"),
@@ -57,9 +55,14 @@ async fn of_a_payment_and_a_cancel_one_wins(ground: Ground) {
     };
     let payed = stream::iter(0..PAYMENTS).map(race).buffer_unordered(PAIRS_AT_ONCE);
     let payed = payed.fold(0, async |sum, one| sum + one).await;
-    assert!(eventually(PATIENCE, || async { available(&client, "S0").await == 1_000 - payed }).await);
+    assert!(eventually(PATIENCE, || async { available(one, "S0").await == 1_000 - payed }).await);
     eprintln!("{payed} of {PAYMENTS} were payed");
     shop.verify();
+}
+
+async fn of_a_payment_and_a_cancel_one_wins(ground: Ground) {
+    let shop = Shop::open(ground, &skus(1, 1_000), Settings::new());
+    race_to_pay_and_cancel(&shop, &shop.client(), &shop.client()).await;
 }
 
 async fn a_key_that_comes_often_at_once_makes_one_order(ground: Ground) {
@@ -100,6 +103,14 @@ async fn two_processes_sell_the_last_unit_once() {
     let shop = Shop::open(ground, &skus(LAST_UNITS, 1), Settings::new());
     let second = shop.second_process();
     race_for_last_units(&shop, &shop.client(), &Client::new(second.url())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_payment_in_one_process_and_a_cancel_in_another_one_wins() {
+    let Some(ground) = Ground::postgres() else { return };
+    let shop = Shop::open(ground, &skus(1, 1_000), Settings::new());
+    let second = shop.second_process();
+    race_to_pay_and_cancel(&shop, &shop.client(), &Client::new(second.url())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
