@@ -157,6 +157,8 @@ impl PostgresWriter {
     async fn try_apart(&mut self, changes: &[Change], now: Time) -> Result<(Vec<Verdict>, i64), WriteError> {
         let numbers = self.numbers();
         begin(&mut self.connection, numbers, now).await?;
+        let locked = limited(batch::lock(&mut self.connection, changes)).await;
+        locked.map_err(|error| WriteError::NotWritten(StoreError(error)))?;
         let mut savepoints = Savepoints { numbers, connection: &mut self.connection, now };
         let verdicts = settle(&mut savepoints, changes).await?;
         Ok((verdicts, savepoints.numbers.last_event))
