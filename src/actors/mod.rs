@@ -91,10 +91,17 @@ impl Core {
         T: Send + 'static,
         F: Future<Output = Result<T, StoreError>> + Send + 'static,
     {
-        match self.io.spawn(read(Arc::clone(&self.store))).await {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => {
+        // The database has a limit of its own, of which nobody hears where the network has gone.
+        let limit = std::time::Duration::from_millis(ANSWER_MS_MAX);
+        let read = read(Arc::clone(&self.store));
+        match self.io.spawn(async move { tokio::time::timeout(limit, read).await }).await {
+            Ok(Ok(Ok(value))) => Ok(value),
+            Ok(Ok(Err(error))) => {
                 tracing::warn!(%error, "a read of the database failed");
+                Err(Failure::Unavailable)
+            }
+            Ok(Err(_)) => {
+                tracing::warn!(limit_ms = ANSWER_MS_MAX, "a read of the database did not end in time");
                 Err(Failure::Unavailable)
             }
             Err(error) => {

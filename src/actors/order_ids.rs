@@ -2,13 +2,14 @@
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 
 use crate::domain::OrderId;
 use crate::store::Store;
 
-use super::Failure;
+use super::{ANSWER_MS_MAX, Failure};
 
 /// How many ids a process takes at a time. Those left at its end are never used.
 const BLOCK_IDS: i64 = 10_000;
@@ -40,8 +41,9 @@ impl OrderIds {
             return Ok(id);
         }
         let store = Arc::clone(&self.store);
-        let taken = self.io.spawn(async move { store.take_order_ids(BLOCK_IDS).await }).await;
-        let Ok(Ok(mut block)) = taken else { return Err(Failure::Unavailable) };
+        let limit = Duration::from_millis(ANSWER_MS_MAX);
+        let taken = self.io.spawn(async move { tokio::time::timeout(limit, store.take_order_ids(BLOCK_IDS)).await });
+        let Ok(Ok(Ok(mut block))) = taken.await else { return Err(Failure::Unavailable) };
         let id = block.next().ok_or(Failure::Unavailable)?;
         *self.block.lock().unwrap_or_else(PoisonError::into_inner) = block;
         Ok(OrderId(id))

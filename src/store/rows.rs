@@ -84,6 +84,9 @@ impl<'a> BatchRows<'a> {
         for change in changes {
             rows.add(change);
         }
+        // Every writer takes rows that another may want in the same order.
+        rows.carts.sort_unstable_by_key(|row| row.user_id);
+        rows.keys.sort_unstable_by_key(|row| row.key);
         rows.shelves = merge(changes.iter().flat_map(Change::shelf_deltas).collect());
         rows
     }

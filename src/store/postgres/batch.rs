@@ -54,11 +54,17 @@ with writer as (
     insert into order_lines (order_id, line, sku, name, price, count, warehouse_id)
     select * from unnest($24::bigint[], $25::integer[], $26::text[], $27::text[], $28::bigint[],
                          $29::integer[], $30::integer[])
-), orders_moved as (
-    update orders set status = moved.status, version = moved.version, updated_at = moved.updated_at, reason = moved.reason
+), moves as (
+    select moved.*
     from unnest($31::bigint[], $32::integer[], $33::text[], $34::timestamptz[], $35::text[])
         as moved (order_id, version, status, updated_at, reason)
-    where orders.order_id = moved.order_id and orders.version = moved.version - 1
+    join orders on orders.order_id = moved.order_id and orders.version = moved.version - 1
+    order by orders.order_id
+    for update of orders
+), orders_moved as (
+    update orders set status = moves.status, version = moves.version, updated_at = moves.updated_at, reason = moves.reason
+    from moves
+    where orders.order_id = moves.order_id
     returning 1
 ), events_written as (
     insert into events (writer_id, seq, order_id, version, status, reason, occurred_at)
@@ -91,6 +97,28 @@ select (case
     when (select count(*) from shelves_changed) <> cardinality($41::text[]) then 'loms:short'
     else '1'
 end)::integer";
+
+/// Rows that other processes may want too, in the order in which [`WRITE`] takes them.
+const LOCK_CARTS: &str = "\
+select from carts where user_id = any($1::text[]) order by user_id for update";
+const LOCK_ORDERS: &str = "\
+select from orders where order_id = any($1::bigint[]) order by order_id for update";
+const LOCK_SHELVES: &str = "\
+select from stocks join unnest($1::text[], $2::integer[]) as wanted (sku, warehouse_id) using (sku, warehouse_id)
+order by stocks.sku, stocks.warehouse_id for update of stocks";
+
+/// Takes all rows at once that the changes will want one after another: two processes that each
+/// had some of them would wait for one another.
+pub(super) async fn lock(connection: &mut PgConnection, changes: &[Change]) -> Result<(), sqlx::Error> {
+    let rows = BatchRows::of(changes);
+    let carts = sqlx::query(LOCK_CARTS).bind(column(&rows.carts, |row| row.user_id));
+    carts.execute(&mut *connection).await?;
+    let orders = sqlx::query(LOCK_ORDERS).bind(column(&rows.moves, |order| order.id.0));
+    orders.execute(&mut *connection).await?;
+    let shelves = sqlx::query(LOCK_SHELVES).bind(column(&rows.shelves, |delta| delta.sku.as_str()));
+    shelves.bind(column(&rows.shelves, |delta| delta.warehouse.0)).execute(connection).await?;
+    Ok(())
+}
 
 /// Writes the changes and gives the number of events among them.
 pub(super) async fn write(

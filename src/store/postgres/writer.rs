@@ -64,7 +64,7 @@ impl Postgres {
         now: Time,
     ) -> Result<Option<Box<dyn Writer>>, sqlx::Error> {
         let mut connection = self.connect().await?;
-        let row: Option<WriterRow> = sqlx::query_as(
+        let reclaim = sqlx::query_as(
             "update writers set epoch = epoch + 1, seen_at = $3
              where writer_id = $1 and owner = $2
              returning writer_id, epoch, last_batch, last_event",
@@ -72,8 +72,8 @@ impl Postgres {
         .bind(identity.writer_id)
         .bind(identity.owner)
         .bind(now)
-        .fetch_optional(&mut connection)
-        .await?;
+        .fetch_optional(&mut connection);
+        let row: Option<WriterRow> = limited(reclaim).await?;
         Ok(row.map(|row| Box::new(PostgresWriter::new(connection, &row)) as Box<dyn Writer>))
     }
 
@@ -161,6 +161,8 @@ impl PostgresWriter {
     async fn try_apart(&mut self, changes: &[Change], now: Time) -> Result<(Vec<Verdict>, i64), WriteError> {
         let numbers = self.numbers();
         begin(&mut self.connection, numbers, now).await?;
+        let locked = limited(batch::lock(&mut self.connection, changes)).await;
+        locked.map_err(|error| WriteError::NotWritten(StoreError(error)))?;
         let mut savepoints = Savepoints { numbers, connection: &mut self.connection, now };
         let verdicts = settle(&mut savepoints, changes).await?;
         Ok((verdicts, savepoints.numbers.last_event))

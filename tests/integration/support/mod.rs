@@ -1,7 +1,10 @@
 //! What the integration tests stand on: databases, the program as a child process, an HTTP client
 //! and a network that breaks on request. Each file ends with its own tests.
 
+pub mod batches;
+pub mod buyers;
 pub mod client;
+pub mod fragile_shop;
 pub mod postgres;
 pub mod private_server;
 pub mod program;

@@ -12,8 +12,8 @@ use super::private_server::{signal_process, wait_at_most};
 
 const START_TIME_MAX: Duration = Duration::from_secs(30);
 const STOP_TIME_MAX: Duration = Duration::from_secs(30);
-/// What the program prints once it serves, followed by its address.
-const ANNOUNCEMENT: &str = "listening on ";
+/// What the program prints once it serves, whichever service it is, followed by its address.
+const ANNOUNCEMENT: &str = " on ";
 /// Settings of the one who runs the tests; no test may depend on them.
 const SETTINGS: [&str; 4] = ["LOMS_", "DATABASE_URL", "AMQP_URL", "PRODUCT_SERVICE_"];
 

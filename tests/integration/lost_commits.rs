@@ -1,0 +1,192 @@
+//! The connection to PostgreSQL breaks while a batch is under way. Whatever a client was told then
+//! is true: what was done is there, and nothing is there of which it was said that it was not done.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+
+use crate::support::batches::{Break, break_next_batch, is_batch};
+use crate::support::buyers::{Buyer, SKUS};
+use crate::support::client::{Client, eventually};
+use crate::support::fragile_shop::{Ground, Shop, order_of, skus};
+use crate::support::postgres::Database;
+use crate::support::program::Settings;
+use crate::support::tcp_proxy::{Action, TcpProxy};
+
+const BREAKS: usize = 40;
+const BUYERS: usize = 8;
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the network is away: longer than any limit of the program.
+const BLACK_HOLE: Duration = Duration::from_secs(7);
+/// Nobody waits longer for an answer, whatever the network does.
+const ANSWER_MAX: Duration = Duration::from_secs(6);
+const RECOVERY_MAX: Duration = Duration::from_secs(5);
+
+/// A shop that reaches its database through a proxy.
+struct Scene {
+    shop: Shop,
+    proxy: TcpProxy,
+    buyers: Vec<Buyer>,
+    _database: Database,
+}
+
+impl Scene {
+    async fn set() -> Option<Self> {
+        let database = Database::create()?;
+        let server: String = std::env::var("LOMS_TEST_POSTGRES").ok()?;
+        let server = server.rsplit('@').next()?.trim_end_matches('/').to_owned();
+        let proxy = TcpProxy::start(server.parse().expect("an address")).await;
+        let address = database.url().replace(&server, &proxy.address().to_string());
+        let ground = Ground::Behind { address, database: database.url() };
+        let shop = Shop::open(ground, &skus(SKUS, 1_000_000_000), Settings::new());
+        let buyers = (0..BUYERS).map(|number| Buyer::new(&format!("buyer-{number}"))).collect();
+        Some(Self { shop, proxy, buyers, _database: database })
+    }
+
+    /// All buy, until told to stop.
+    fn start_buying(&mut self, stop: &Arc<AtomicBool>) -> JoinSet<Buyer> {
+        let client = self.shop.client();
+        let buy = |mut buyer: Buyer| {
+            let (client, stop) = (client.clone(), Arc::clone(stop));
+            async move {
+                buyer.buy(&client, &stop).await;
+                buyer
+            }
+        };
+        std::mem::take(&mut self.buyers).into_iter().map(buy).collect()
+    }
+
+    async fn stop_buying_and_check(&mut self, buying: JoinSet<Buyer>, stop: &AtomicBool) {
+        stop.store(true, Ordering::Relaxed);
+        self.buyers = buying.join_all().await;
+        let client = self.shop.client();
+        assert!(eventually(RECOVERY_MAX, || is_served(&client)).await, "it does not serve again");
+        for buyer in &mut self.buyers {
+            buyer.check(&client).await;
+        }
+    }
+
+    fn told(&self) -> usize {
+        self.buyers.iter().map(|buyer| buyer.told).sum()
+    }
+}
+
+async fn is_served(client: &Client) -> bool {
+    client.post("/orders", &order_of("anybody", "S0", 1)).await.status == 201
+}
+
+async fn every_answer_is_true_though_the_connection_breaks(how: Break) {
+    let Some(mut scene) = Scene::set().await else { return };
+    let client = scene.shop.client();
+    for _ in 0..BREAKS {
+        let stop = Arc::default();
+        let buying = scene.start_buying(&stop);
+        let broken = break_next_batch(&scene.proxy, how);
+        tokio::time::timeout(PATIENCE, broken).await.expect("a batch within the time limit").expect("broken");
+        if how == Break::DeliveredLate {
+            // It must not be written, when it arrives after the program went on without it.
+            assert!(eventually(RECOVERY_MAX, || is_served(&client)).await, "it does not serve again");
+            scene.proxy.pass();
+        }
+        scene.stop_buying_and_check(buying, &stop).await;
+    }
+    eprintln!("{how:?}: {BREAKS} times, {} acknowledged requests", scene.told());
+    scene.proxy.pass();
+    scene.shop.verify();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_is_lost_before_it_arrives_misleads_nobody() {
+    every_answer_is_true_though_the_connection_breaks(Break::BeforeItArrives).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_whose_answer_is_lost_misleads_nobody() {
+    every_answer_is_true_though_the_connection_breaks(Break::BeforeItsAnswer).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_arrives_late_misleads_nobody() {
+    every_answer_is_true_though_the_connection_breaks(Break::DeliveredLate).await;
+}
+
+/// Nothing arrives for a while and nobody is told: every request still ends within its limit, and
+/// the service recovers by itself. Whether the old connections then live again or not.
+async fn a_black_hole_ends_no_promise(connections_survive: bool) {
+    let Some(mut scene) = Scene::set().await else { return };
+    let (stop, client) = (Arc::default(), scene.shop.client());
+    let buying = scene.start_buying(&stop);
+    assert!(eventually(PATIENCE, || is_served(&client)).await);
+    scene.proxy.black_hole();
+    let began = Instant::now();
+    while began.elapsed() < BLACK_HOLE {
+        let asked = Instant::now();
+        let order = client.post("/orders", &order_of("anybody", "S0", 1)).await;
+        assert!(order.is_refusal(503, "unavailable"), "{order:?}");
+        let order = client.get("/orders/1").await;
+        assert!(order.is_refusal(503, "unavailable"), "{order:?}");
+        assert!(asked.elapsed() < 2 * ANSWER_MAX, "answered after {:?}", asked.elapsed());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    if !connections_survive {
+        scene.proxy.cut_all();
+    }
+    scene.proxy.pass();
+    let back = Instant::now();
+    scene.stop_buying_and_check(buying, &stop).await;
+    eprintln!("after a black hole (connections survive: {connections_survive}) it served within {:?}", back.elapsed());
+    scene.shop.verify();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_black_hole_that_ends_misleads_nobody() {
+    a_black_hole_ends_no_promise(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_black_hole_that_swallows_the_connections_misleads_nobody() {
+    a_black_hole_ends_no_promise(false).await;
+}
+
+/// The network dies in the middle of a read, when the program waits for nothing but the answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_whose_answer_never_comes_is_given_up() {
+    let Some(scene) = Scene::set().await else { return };
+    let client = scene.shop.client();
+    assert!(is_served(&client).await);
+    scene.proxy.set_hook(|chunk| if chunk.is_sent_with("from orders") { Action::Stall } else { Action::Pass });
+    let asked = Instant::now();
+    let order = client.get("/orders/1").await;
+    assert!(order.is_refusal(503, "unavailable"), "{order:?}");
+    assert!(asked.elapsed() < ANSWER_MAX, "answered after {:?}", asked.elapsed());
+    assert!(is_served(&client).await, "one lost read stops the rest");
+}
+
+/// A commit is in doubt, and the connection that was to clear it up dies in silence.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_doubt_is_cleared_up_though_the_next_connection_dies_too() {
+    let Some(mut scene) = Scene::set().await else { return };
+    let stop = Arc::default();
+    let buying = scene.start_buying(&stop);
+    let (mut cut, mut lost) = (None, None);
+    let (dies, died) = tokio::sync::oneshot::channel();
+    let mut dies = Some(dies);
+    scene.proxy.set_hook(move |chunk| {
+        if cut.is_none() && is_batch(&chunk) {
+            cut = Some(chunk.connection);
+            return Action::Cut;
+        }
+        if lost.is_none() && cut.is_some() && chunk.is_sent_with("update writers set epoch") {
+            lost = Some(chunk.connection);
+            dies.take().map(|dies| dies.send(()));
+        }
+        if lost == Some(chunk.connection) { Action::Stall } else { Action::Pass }
+    });
+    tokio::time::timeout(PATIENCE, died).await.expect("within the time limit").expect("a connection that died");
+    let client = scene.shop.client();
+    assert!(eventually(2 * ANSWER_MAX, || is_served(&client)).await, "it waits for a dead connection");
+    scene.stop_buying_and_check(buying, &stop).await;
+    scene.shop.verify();
+}

@@ -1,0 +1,82 @@
+//! How a batch of the PostgreSQL store looks on the wire: to break the network just there.
+//!
+//! A batch is one statement, prepared once: afterwards it is a Bind message with many parameters,
+//! and commits by itself. Nothing else that the program sends has as many.
+
+use super::tcp_proxy::{Action, Chunk, Direction, TcpProxy};
+
+const PARAMETERS_MIN: u16 = 40;
+
+/// What happens to a batch under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Break {
+    /// It is lost, with its connection.
+    BeforeItArrives,
+    /// It is written, and its connection lost.
+    BeforeItsAnswer,
+    /// Its connection is lost; it arrives when [`TcpProxy::pass`] is called.
+    DeliveredLate,
+}
+
+/// Whether a batch with changes begins in these bytes.
+pub fn is_batch(chunk: &Chunk<'_>) -> bool {
+    chunk.direction == Direction::ToServer && parameters_bound(chunk.bytes).is_some_and(|count| count >= PARAMETERS_MIN)
+}
+
+/// Of a Bind message: type, length, portal, statement, formats, number of parameters.
+fn parameters_bound(bytes: &[u8]) -> Option<u16> {
+    let rest = bytes.strip_prefix(b"B")?.get(4..)?;
+    let rest = after_name(after_name(rest)?)?;
+    let (formats, rest) = number(rest)?;
+    Some(number(rest.get(2 * usize::from(formats)..)?)?.0)
+}
+
+fn after_name(bytes: &[u8]) -> Option<&[u8]> {
+    let end = bytes.iter().position(|byte| *byte == 0)?;
+    bytes.get(end + 1..)
+}
+
+fn number(bytes: &[u8]) -> Option<(u16, &[u8])> {
+    let (number, rest) = bytes.split_first_chunk()?;
+    Some((u16::from_be_bytes(*number), rest))
+}
+
+/// Breaks the first batch from now on, once, and then tells.
+pub fn break_next_batch(proxy: &TcpProxy, how: Break) -> tokio::sync::oneshot::Receiver<()> {
+    let (broken, breaks) = tokio::sync::oneshot::channel();
+    let mut broken = Some(broken);
+    let mut sent_on = None;
+    proxy.set_hook(move |chunk| {
+        if broken.is_none() {
+            return Action::Pass;
+        }
+        let action = match how {
+            Break::BeforeItArrives if is_batch(&chunk) => Action::Cut,
+            Break::DeliveredLate if is_batch(&chunk) => Action::DeliverLate,
+            Break::BeforeItsAnswer if sent_on == Some(chunk.connection) && chunk.direction == Direction::ToClient => {
+                Action::Cut
+            }
+            Break::BeforeItsAnswer => {
+                if is_batch(&chunk) {
+                    sent_on = Some(chunk.connection);
+                }
+                Action::Pass
+            }
+            Break::BeforeItArrives | Break::DeliveredLate => Action::Pass,
+        };
+        if action != Action::Pass {
+            // The test may have stopped waiting.
+            broken.take().map(|broken| broken.send(()));
+        }
+        action
+    });
+    breaks
+}
+
+#[test]
+fn a_bind_message_tells_how_many_parameters_it_has() {
+    let bind = b"B\0\0\0\x20\0sqlx_s_1\0\0\x01\0\x01\0\x2f\0\0\0\x04";
+    assert_eq!(parameters_bound(bind), Some(47));
+    assert_eq!(parameters_bound(b"Q\0\0\0\x0bcommit\0"), None);
+    assert_eq!(parameters_bound(b"B\0\0"), None);
+}
