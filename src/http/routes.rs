@@ -12,17 +12,9 @@ use utoipa_swagger_ui::SwaggerUi;
 use super::problem::ProblemBody;
 use super::{carts, edge, operations, orders, products, service_contract, stocks};
 
+/// They are tried in this order.
 pub fn routes(config: &mut ServiceConfig) {
     config
-        // Checkout
-        .service(carts::add_item)
-        .service(carts::set_item)
-        .service(carts::remove_item)
-        .service(carts::show_cart)
-        .service(carts::empty_cart)
-        .service(carts::purchase_whole_cart)
-        .service(products::list_products)
-        .service(products::show_product)
         // LOMS
         .service(orders::create_order)
         .service(orders::list_orders)
@@ -34,6 +26,15 @@ pub fn routes(config: &mut ServiceConfig) {
         .service(stocks::show_stock)
         .service(stocks::count_stock)
         .service(stocks::adjust_stock)
+        // Checkout
+        .service(carts::add_item)
+        .service(carts::set_item)
+        .service(carts::remove_item)
+        .service(carts::show_cart)
+        .service(carts::empty_cart)
+        .service(carts::purchase_whole_cart)
+        .service(products::list_products)
+        .service(products::show_product)
         // The service contract of the specification
         .service(service_contract::add_to_cart)
         .service(service_contract::delete_from_cart)

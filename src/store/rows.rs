@@ -86,6 +86,7 @@ impl<'a> BatchRows<'a> {
         }
         // Every writer takes rows that another may want in the same order.
         rows.carts.sort_unstable_by_key(|row| row.user_id);
+        rows.moves.sort_unstable_by_key(|order| order.id);
         rows.keys.sort_unstable_by_key(|row| row.key);
         rows.shelves = merge(changes.iter().flat_map(Change::shelf_deltas).collect());
         rows

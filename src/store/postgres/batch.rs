@@ -3,6 +3,9 @@
 //! All parts of the statement see the same snapshot; no two of them touch the same row. Where a
 //! part wrote fewer rows than it was given, the last line makes the whole statement fail, with
 //! the reason as the text that is "not an integer": plain SQL has no other way to refuse.
+//!
+//! Rows that other processes may want too are taken in the order of the arrays, which are sorted:
+//! the writing connection allows no other plan than to look up each row of an array by its key.
 
 use sqlx::error::BoxDynError;
 use sqlx::postgres::PgArguments;
@@ -54,34 +57,22 @@ with writer as (
     insert into order_lines (order_id, line, sku, name, price, count, warehouse_id)
     select * from unnest($24::bigint[], $25::integer[], $26::text[], $27::text[], $28::bigint[],
                          $29::integer[], $30::integer[])
-), moves as (
-    select moved.*
+), orders_moved as (
+    update orders set status = moved.status, version = moved.version, updated_at = moved.updated_at, reason = moved.reason
     from unnest($31::bigint[], $32::integer[], $33::text[], $34::timestamptz[], $35::text[])
         as moved (order_id, version, status, updated_at, reason)
-    join orders on orders.order_id = moved.order_id and orders.version = moved.version - 1
-    order by orders.order_id
-    for update of orders
-), orders_moved as (
-    update orders set status = moves.status, version = moves.version, updated_at = moves.updated_at, reason = moves.reason
-    from moves
-    where orders.order_id = moves.order_id
+    where orders.order_id = moved.order_id and orders.version = moved.version - 1
     returning 1
 ), events_written as (
     insert into events (writer_id, seq, order_id, version, status, reason, occurred_at)
     select $1, $6 + seq, order_id, version, status, reason, occurred_at
     from unnest($36::bigint[], $37::integer[], $38::text[], $39::text[], $40::timestamptz[])
         with ordinality as written (order_id, version, status, reason, occurred_at, seq)
-), shelves as (
-    select stocks.sku, stocks.warehouse_id, delta.on_hand, delta.reserved
+), shelves_changed as (
+    update stocks set on_hand = stocks.on_hand + delta.on_hand, reserved = stocks.reserved + delta.reserved
     from unnest($41::text[], $42::integer[], $43::bigint[], $44::bigint[])
         as delta (sku, warehouse_id, on_hand, reserved)
-    join stocks on stocks.sku = delta.sku and stocks.warehouse_id = delta.warehouse_id
-    order by stocks.sku, stocks.warehouse_id
-    for update of stocks
-), shelves_changed as (
-    update stocks set on_hand = stocks.on_hand + shelves.on_hand, reserved = stocks.reserved + shelves.reserved
-    from shelves
-    where stocks.sku = shelves.sku and stocks.warehouse_id = shelves.warehouse_id
+    where stocks.sku = delta.sku and stocks.warehouse_id = delta.warehouse_id
     returning 1
 ), keys_kept as (
     insert into idempotency_keys (key, fingerprint, outcome, created_at)
