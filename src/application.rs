@@ -1,7 +1,7 @@
 //! The wiring: what starts in which order, on which threads, and how it stops.
 //!
-//! StockKeeper and Journal have a thread each; carts and orders live on the HTTP workers that
-//! first asked for them; reading connections live on one I/O runtime.
+//! StockKeeper and Journal share a thread, off which nobody's timers depend; carts and orders live
+//! on the HTTP workers that first asked for them; reading connections live on one I/O runtime.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use actix::{Actor, Addr, Arbiter};
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::web;
 use anyhow::{Context, anyhow, bail};
+use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::ExposeSecret;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
@@ -38,11 +39,16 @@ const SHELVES_PAGE: u32 = 10_000;
 
 /// A running system, from its database to its address.
 pub struct Application {
+    parts: Parts,
+    io: Runtime,
+}
+
+struct Parts {
     address: SocketAddr,
     server: Server,
     api: web::Data<Api>,
-    io: Runtime,
-    threads: [Arbiter; 2],
+    /// Of the StockKeeper and the Journal.
+    thread: Arbiter,
     /// Each ends when its actor does.
     lifelines: [oneshot::Receiver<()>; 2],
 }
@@ -56,10 +62,7 @@ impl Application {
         let metrics = telemetry::metrics()?;
         let io = Builder::new_multi_thread().worker_threads(1).thread_name("io").enable_all().build()?;
         match Self::build_on(settings, metrics, io.handle().clone()).await {
-            Ok(parts) => {
-                let (address, server, api, threads, lifelines) = parts;
-                Ok(Self { address, server, api, io, threads, lifelines })
-            }
+            Ok(parts) => Ok(Self { parts, io }),
             Err(error) => {
                 io.shutdown_background();
                 Err(error)
@@ -67,11 +70,7 @@ impl Application {
         }
     }
 
-    async fn build_on(
-        settings: &Settings,
-        metrics: metrics_exporter_prometheus::PrometheusHandle,
-        io: Handle,
-    ) -> anyhow::Result<(SocketAddr, Server, web::Data<Api>, [Arbiter; 2], [oneshot::Receiver<()>; 2])> {
+    async fn build_on(settings: &Settings, metrics: PrometheusHandle, io: Handle) -> anyhow::Result<Parts> {
         // Before anything is written: a taken port is the likeliest mistake.
         let listener = TcpListener::bind(settings.listen)
             .with_context(|| format!("LOMS_LISTEN: cannot listen on {}", settings.listen))?;
@@ -81,11 +80,12 @@ impl Application {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let available = Arc::new(AtomicBool::new(false));
 
-        let (journal_thread, journal, journal_ends) =
-            start_journal(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&available)).await?;
+        let thread = Arbiter::new();
+        let (journal, journal_ends) =
+            start_journal(&thread, Arc::clone(&store), Arc::clone(&clock), Arc::clone(&available)).await?;
         import_first_stock(settings, &store, &io, &journal).await?;
         let shelves = load_shelves(&store, &io).await?;
-        let (keeper_thread, stock_keeper, keeper_ends) = start_stock_keeper(shelves, journal.clone());
+        let (stock_keeper, keeper_ends) = start_stock_keeper(&thread, shelves, journal.clone());
 
         let order_ids = OrderIds::new(Arc::clone(&store), io.clone());
         let directory = Directory::default();
@@ -95,12 +95,12 @@ impl Application {
         let api = web::Data::new(api);
         let workers = std::thread::available_parallelism().map_or(2, usize::from);
         let server = http::serve(api.clone(), listener, workers)?;
-        Ok((address, server, api, [journal_thread, keeper_thread], [journal_ends, keeper_ends]))
+        Ok(Parts { address, server, api, thread, lifelines: [journal_ends, keeper_ends] })
     }
 
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.parts.address
     }
 
     /// Serves until `stop` comes true, then finishes what was admitted and ends in order.
@@ -108,7 +108,8 @@ impl Application {
     /// # Errors
     /// Where a part that everything stands on has ended: the process must be started again.
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let Self { server, api, io, threads, lifelines: [journal_ends, keeper_ends], .. } = self;
+        let Self { parts, io } = self;
+        let Parts { server, api, thread, lifelines: [journal_ends, keeper_ends], .. } = parts;
         let handle = server.handle();
         let serving = actix_rt::spawn(server);
         let deadlines = actix_rt::spawn(deadlines::mind(Arc::clone(&api.core)));
@@ -128,9 +129,7 @@ impl Application {
         let store = Arc::clone(&api.core.store);
         // The task ends on the runtime that owns the connections.
         let _ = io.spawn(async move { store.close().await }).await;
-        for thread in threads {
-            thread.stop();
-        }
+        thread.stop();
         io.shutdown_background();
         outcome
     }
@@ -183,15 +182,15 @@ async fn open_store(settings: &Settings, io: &Handle) -> anyhow::Result<Arc<dyn 
     opened.await?.context("DATABASE_URL")
 }
 
-type Started<A> = (Arbiter, Addr<A>, oneshot::Receiver<()>);
+type Started<A> = (Addr<A>, oneshot::Receiver<()>);
 
 /// The Journal opens its connection on the thread that it lives on.
 async fn start_journal(
+    thread: &Arbiter,
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     available: Arc<AtomicBool>,
 ) -> anyhow::Result<Started<Journal>> {
-    let thread = Arbiter::new();
     let (lifeline, ends) = oneshot::channel();
     let (started, starting) = oneshot::channel();
     thread.spawn(async move {
@@ -199,15 +198,14 @@ async fn start_journal(
         let _ = started.send(Journal::open(store, clock, available, lifeline).await);
     });
     let journal = starting.await?.context("DATABASE_URL")?;
-    Ok((thread, journal, ends))
+    Ok((journal, ends))
 }
 
-fn start_stock_keeper(shelves: Vec<(Sku, Shelf)>, journal: Addr<Journal>) -> Started<StockKeeper> {
-    let thread = Arbiter::new();
+fn start_stock_keeper(thread: &Arbiter, shelves: Vec<(Sku, Shelf)>, journal: Addr<Journal>) -> Started<StockKeeper> {
     let (lifeline, ends) = oneshot::channel();
     let stock_keeper =
         StockKeeper::start_in_arbiter(&thread.handle(), move |_| StockKeeper::new(shelves, journal, lifeline));
-    (thread, stock_keeper, ends)
+    (stock_keeper, ends)
 }
 
 /// Stock for a database that nobody has used yet: the configured file's, or the demo shop's where

@@ -12,6 +12,7 @@ mod products;
 mod request;
 mod routes;
 mod service_contract;
+mod span;
 mod stocks;
 
 use std::io;
@@ -76,7 +77,7 @@ pub fn serve(api: web::Data<Api>, listener: TcpListener, workers: usize) -> io::
     let server = HttpServer::new(move || {
         let query = web::QueryConfig::default().error_handler(|error, _| edge::bad_query(&error).into());
         let app = App::new().app_data(api.clone()).app_data(query);
-        let app = app.wrap(from_fn(edge::admit)).wrap(TracingLogger::default());
+        let app = app.wrap(from_fn(edge::admit)).wrap(TracingLogger::<span::RequestSpan>::new());
         routes::documented(app)
     });
     let server =
