@@ -111,16 +111,6 @@ impl Products {
         }
     }
 
-    /// The catalogue, where prices come from one: callers on a hot path can then do without a
-    /// future, by [`Catalogue::get_all`].
-    #[must_use]
-    pub fn built_in(&self) -> Option<&Catalogue> {
-        match self {
-            Self::BuiltIn(catalogue) => Some(catalogue),
-            Self::Remote(_) => None,
-        }
-    }
-
     /// At most `count` SKUs that follow `after`, in SKU order. A remote service gives them in an
     /// order of its own, which is kept, as the next page starts after the last SKU of this one.
     /// `count` is limited to [`PAGE_SKUS_MAX`].
