@@ -31,12 +31,28 @@ pub(super) struct Entry {
     pub answer: Answer,
 }
 
-/// One transaction's worth of changes, from the first attempt to the last answer.
+/// One transaction's worth of changes.
 pub(super) struct Batch {
     pub desk: Desk,
     pub entries: Vec<Entry>,
     pub to_refresh: Vec<Sku>,
     pub stock_keeper: Option<Recipient<Settled>>,
+}
+
+/// How a batch ended.
+pub(super) enum Ended {
+    /// The next batch can be written at once, and the news be told while the database works on it.
+    Ready(Box<dyn Writer>, News),
+    /// Another process has taken over this writer's place.
+    Replaced,
+}
+
+/// What became of a batch, to be told to everybody whom it concerns.
+#[derive(Default)]
+pub(super) struct News {
+    settled: Settled,
+    stock_keeper: Option<Recipient<Settled>>,
+    answers: Vec<(Answer, Result<Written, NotWritten>)>,
 }
 
 /// What is known of a batch after an attempt to write it.
@@ -48,8 +64,7 @@ enum Attempt {
 }
 
 impl Batch {
-    /// Gives a writer for the next batch; `None` where another process has taken over.
-    pub async fn run(mut self, writer: Box<dyn Writer>) -> Option<Box<dyn Writer>> {
+    pub async fn run(mut self, writer: Box<dyn Writer>) -> Ended {
         let started = Instant::now();
         let changes: Vec<Change>;
         let answers: Vec<Answer>;
@@ -61,29 +76,25 @@ impl Batch {
             attempt => attempt,
         };
         metrics::histogram!("loms_batch_seconds").record(started.elapsed());
-        let writer = match attempt {
+        let (writer, news) = match attempt {
             Attempt::Done(writer, verdicts) => {
-                let writer = self.settle(writer, &changes, &verdicts).await;
-                for ((change, answer), verdict) in changes.into_iter().zip(answers).zip(verdicts) {
-                    // Whoever asked may have stopped waiting.
-                    let _ = answer.send(answer_of(change, verdict));
-                }
-                writer
+                let (writer, settled) = self.settle(writer, &changes, &verdicts).await;
+                let answers = answers.into_iter().zip(changes).zip(verdicts);
+                let answers = answers.map(|((answer, change), verdict)| (answer, answer_of(change, verdict))).collect();
+                (writer, News { settled, stock_keeper: self.stock_keeper, answers })
             }
             Attempt::NotWritten(writer) => {
                 let entries = changes.into_iter().zip(answers).map(|(change, answer)| Entry { change, answer });
-                refuse_all(entries.collect(), self.to_refresh, self.stock_keeper.as_ref());
-                writer
+                (writer, News::of_refusal(entries.collect(), self.to_refresh, self.stock_keeper))
             }
-            Attempt::Replaced => {
-                tracing::error!("another process has taken over this writer's place; this one ends");
-                return None;
-            }
+            Attempt::Replaced => return Ended::Replaced,
         };
-        match writer {
-            Some(writer) => Some(writer),
-            None => self.desk.reopen().await,
+        if let Some(writer) = writer {
+            return Ended::Ready(writer, news);
         }
+        // The database may be away for long: nobody waits for its return.
+        news.tell();
+        self.desk.reopen().await.map_or(Ended::Replaced, |writer| Ended::Ready(writer, News::default()))
     }
 
     async fn attempt(&self, mut writer: Box<dyn Writer>, changes: &[Change]) -> Attempt {
@@ -109,14 +120,13 @@ impl Batch {
         }
     }
 
-    /// Tells the StockKeeper what became of each reservation. It hears of it first: who is
-    /// refused asks it again at once. Gives the writer back where its connection still works.
+    /// What became of each reservation. Gives the writer back where its connection still works.
     async fn settle(
         &mut self,
         mut writer: Box<dyn Writer>,
         changes: &[Change],
         verdicts: &[Verdict],
-    ) -> Option<Box<dyn Writer>> {
+    ) -> (Option<Box<dyn Writer>>, Settled) {
         let mut settled = Settled::default();
         for (change, verdict) in changes.iter().zip(verdicts) {
             settled.add(change, !matches!(verdict, Verdict::Refused(_)));
@@ -139,8 +149,7 @@ impl Batch {
                 }
             }
         }
-        tell(self.stock_keeper.as_ref(), settled);
-        working.then_some(writer)
+        (working.then_some(writer), settled)
     }
 }
 
@@ -152,22 +161,27 @@ fn answer_of(change: Change, verdict: Verdict) -> Result<Written, NotWritten> {
     }
 }
 
-/// Surely not written, none of them; and shelves that could not be read again.
-pub(super) fn refuse_all(entries: Vec<Entry>, refreshed: Vec<Sku>, stock_keeper: Option<&Recipient<Settled>>) {
-    let mut settled = Settled { refreshed, ..Settled::default() };
-    for entry in &entries {
-        settled.add(&entry.change, false);
+impl News {
+    /// Surely not written, none of them; and shelves that could not be read again.
+    pub fn of_refusal(entries: Vec<Entry>, refreshed: Vec<Sku>, stock_keeper: Option<Recipient<Settled>>) -> Self {
+        let mut settled = Settled { refreshed, ..Settled::default() };
+        for entry in &entries {
+            settled.add(&entry.change, false);
+        }
+        let unavailable = |entry: Entry| (entry.answer, Err(Failure::Unavailable.into()));
+        Self { settled, stock_keeper, answers: entries.into_iter().map(unavailable).collect() }
     }
-    tell(stock_keeper, settled);
-    for entry in entries {
-        let _ = entry.answer.send(Err(Failure::Unavailable.into()));
-    }
-}
 
-/// One message per batch: it must not be refused, or a reservation would stay for ever.
-fn tell(stock_keeper: Option<&Recipient<Settled>>, settled: Settled) {
-    if let Some(stock_keeper) = stock_keeper.filter(|_| !settled.is_empty()) {
-        stock_keeper.do_send(settled);
+    /// The StockKeeper hears first: who is refused asks it again at once.
+    pub fn tell(self) {
+        if let Some(stock_keeper) = self.stock_keeper.filter(|_| !self.settled.is_empty()) {
+            // One message per batch: it must not be refused, or a reservation would stay for ever.
+            stock_keeper.do_send(self.settled);
+        }
+        for (answer, news) in self.answers {
+            // Whoever asked may have stopped waiting.
+            let _ = answer.send(news);
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 
 use crate::domain::{OrderId, Time, order};
+use crate::store::Store;
 
 use super::order::{Awaken, Order};
 use super::{Core, Failure};
@@ -40,12 +41,13 @@ async fn awaken_until(core: &Arc<Core>, horizon: Time) -> Result<u64, Failure> {
     let mut after = (Time::UNIX_EPOCH, OrderId(0));
     let mut awakened = 0;
     loop {
-        let page = core.read(move |store| async move { store.awaiting_payment(after, PAGE_ORDERS).await }).await?;
+        let read = move |store: Arc<dyn Store>| async move { store.awaiting_payment(after, horizon, PAGE_ORDERS).await };
+        let page = core.read(read).await?;
         let Some(last) = page.last() else { return Ok(awakened) };
         after = (last.expires_at, last.id);
-        let more = page.len() == PAGE_ORDERS as usize && last.expires_at <= horizon;
+        let more = page.len() == PAGE_ORDERS as usize;
         let overdue = page.first().is_some_and(|first| first.expires_at <= core.clock.now());
-        for order in page.into_iter().filter(|order| order.expires_at <= horizon) {
+        for order in page {
             awakened += u64::from(awaken(core, order));
         }
         if !more {

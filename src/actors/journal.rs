@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::domain::Sku;
 use crate::store::{Change, Store, StoreError, Writer};
 
-use super::batch::{Batch, Desk, Entry, refuse_all};
+use super::batch::{Batch, Desk, Ended, Entry, News};
 use super::stock_keeper::Settled;
 use super::{Answer, COMMANDS_UNDER_WAY_MAX};
 
@@ -99,9 +99,7 @@ impl Journal {
 
     /// Starts the next batch where none is in flight and something waits.
     fn pump(&mut self, context: &mut Context<Self>) {
-        if self.waiting.is_empty() && self.to_refresh.is_empty() {
-            self.close_if_asked(context);
-        } else {
+        if !self.waiting.is_empty() || !self.to_refresh.is_empty() {
             self.start_batch(context);
         }
     }
@@ -115,15 +113,20 @@ impl Journal {
             stock_keeper: self.stock_keeper.clone(),
         };
         self.in_flight_since = Instant::now();
-        let written = batch.run(writer).into_actor(self).map(|writer, journal, context| match writer {
-            Some(writer) => {
-                journal.writer = Some(writer);
-                journal.desk.available.store(true, Ordering::Relaxed);
-                journal.pump(context);
-            }
-            None => context.stop(),
-        });
-        context.spawn(written);
+        context.spawn(batch.run(writer).into_actor(self).map(|ended, journal, context| journal.go_on(ended, context)));
+    }
+
+    /// The next batch goes first: while the database works on it, there is time to tell the news.
+    fn go_on(&mut self, ended: Ended, context: &mut Context<Self>) {
+        let Ended::Ready(writer, news) = ended else {
+            tracing::error!("another process has taken over this writer's place; this one ends");
+            return context.stop();
+        };
+        self.writer = Some(writer);
+        self.desk.available.store(true, Ordering::Relaxed);
+        self.pump(context);
+        let told = async { news.tell() }.into_actor(self);
+        context.spawn(told.map(|(), journal, context| journal.close_if_asked(context)));
     }
 
     fn next_entries(&mut self) -> Vec<Entry> {
@@ -155,16 +158,21 @@ impl Journal {
             if self.desk.available.swap(false, Ordering::Relaxed) {
                 tracing::error!("the database does not answer; changes are refused until it does");
             }
-            let refused: Vec<Entry> = self.waiting.drain(..).collect();
-            refuse_all(refused, std::mem::take(&mut self.to_refresh), self.stock_keeper.as_ref());
+            let refused = self.waiting.drain(..).collect();
+            News::of_refusal(refused, std::mem::take(&mut self.to_refresh), self.stock_keeper.clone()).tell();
         }
     }
 
     fn close_if_asked(&mut self, context: &mut Context<Self>) {
-        if self.closing.is_none() {
+        if !self.waiting.is_empty() {
             return;
         }
-        let (Some(writer), Some(closed)) = (self.writer.take(), self.closing.take()) else { return };
+        let Some(closed) = self.closing.take() else { return };
+        let Some(writer) = self.writer.take() else {
+            // A batch is in flight, whose end comes back here.
+            self.closing = Some(closed);
+            return;
+        };
         let close = async move {
             writer.close().await;
             // Whoever asked may have stopped waiting.
@@ -192,7 +200,7 @@ impl Handler<Write> for Journal {
             self.waiting.push_back(entry);
             self.pump(context);
         } else {
-            refuse_all(vec![entry], Vec::new(), self.stock_keeper.as_ref());
+            News::of_refusal(vec![entry], Vec::new(), self.stock_keeper.clone()).tell();
         }
     }
 }
@@ -205,7 +213,7 @@ impl Handler<Refresh> for Journal {
             self.to_refresh.extend(skus);
             self.pump(context);
         } else {
-            refuse_all(Vec::new(), skus, self.stock_keeper.as_ref());
+            News::of_refusal(Vec::new(), skus, self.stock_keeper.clone()).tell();
         }
     }
 }
@@ -223,6 +231,6 @@ impl Handler<Close> for Journal {
 
     fn handle(&mut self, Close(closed): Close, context: &mut Self::Context) {
         self.closing = Some(closed);
-        self.pump(context);
+        self.close_if_asked(context);
     }
 }

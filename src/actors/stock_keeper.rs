@@ -6,11 +6,11 @@
 //! Its numbers are the database's plus what is under way to it; where another process took
 //! something, the database refuses, and the shelves are read again. Holds no SQL and never waits.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
+use foldhash::{HashMap, HashMapExt};
 use tokio::sync::oneshot;
 
 use crate::domain::order::{Order, Status};

@@ -14,6 +14,7 @@ use crate::domain::{Count, Money, OrderId, Sku, UserId};
 use crate::products::{Product, ProductError};
 use crate::store::{Keyed, Outcome};
 
+use super::answer::json;
 use super::idempotency::{key_of, once};
 use super::orders::{draft, placed_response, replay_order};
 use super::problem::Problem;
@@ -282,13 +283,14 @@ async fn cart_response(api: &Api, user: &UserId, cart: &cart::Cart) -> Result<Ht
         let (sku, name, price) = (line.sku.as_str(), &*product.name, product.price.0);
         CartItemBody { sku, name, price, count: line.count.units() }
     };
-    Ok(HttpResponse::Ok().json(CartBody {
+    let body = CartBody {
         user: user.as_str(),
         version: cart.version,
         items: lines().map(item).collect(),
         total_price: Money::total(lines().map(|(line, product)| (product.price, line.count)))?.0,
         currency: api.currency.code(),
-    }))
+    };
+    Ok(json(HttpResponse::Ok(), &body))
 }
 
 /// Where a new order is to be found.

@@ -7,6 +7,7 @@ use actix_web::middleware::Next;
 use actix_web::{Error, HttpRequest, HttpResponse, ResponseError};
 
 use tokio::sync::Semaphore;
+use tracing::Instrument;
 
 use super::Shared;
 use super::problem::Problem;
@@ -23,8 +24,10 @@ pub async fn admit<B: MessageBody + 'static>(
     if !is_readable(request.uri().path()) {
         return Err(Problem::unreadable("the path has a bad percent-encoding").into());
     }
+    // The span that the request's log lines stand in: few fields, for it is made for every request.
+    let span = tracing::info_span!("request", http.method = request.method().as_str(), http.path = request.path());
     if ALWAYS_ADMITTED.contains(&request.path()) {
-        return next.call(request).await;
+        return next.call(request).instrument(span).await;
     }
     let admission = request.app_data::<Shared>().map(|api| api.admission.clone());
     // Held until the answer is there.
@@ -32,7 +35,7 @@ pub async fn admit<B: MessageBody + 'static>(
         metrics::counter!("loms_requests_refused").increment(1);
         return Err(Problem::overloaded().into());
     };
-    next.call(request).await
+    next.call(request).instrument(span).await
 }
 
 /// What no handler answers: another method of a known address, or nothing at all.

@@ -1,6 +1,7 @@
 //! HTTP: translates requests into commands, and what became of them into answers. No rules of its
 //! own. `routes` shows every address on one screen.
 
+mod answer;
 mod carts;
 mod edge;
 mod idempotency;
@@ -12,7 +13,6 @@ mod products;
 mod request;
 mod routes;
 mod service_contract;
-mod span;
 mod stocks;
 
 use std::io;
@@ -26,7 +26,6 @@ use actix_web::{App, HttpServer, web};
 use iso_currency::Currency;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::Semaphore;
-use tracing_actix_web::TracingLogger;
 
 use crate::actors::{COMMANDS_UNDER_WAY_MAX, Core};
 use crate::products::Products;
@@ -77,8 +76,7 @@ pub fn serve(api: web::Data<Api>, listener: TcpListener, workers: usize) -> io::
     let server = HttpServer::new(move || {
         let query = web::QueryConfig::default().error_handler(|error, _| edge::bad_query(&error).into());
         let app = App::new().app_data(api.clone()).app_data(query);
-        let app = app.wrap(from_fn(edge::admit)).wrap(TracingLogger::<span::RequestSpan>::new());
-        routes::documented(app)
+        routes::documented(app.wrap(from_fn(edge::admit)))
     });
     let server =
         server.workers(workers).disable_signals().shutdown_timeout(SHUTDOWN_S_MAX).backlog(CONNECTIONS_QUEUED_MAX);

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::products::State;
 
 use super::Shared;
+use super::answer::json;
 
 #[derive(Serialize, utoipa::ToSchema)]
 struct Readiness {
@@ -44,9 +45,9 @@ pub async fn readyz(api: Shared) -> HttpResponse {
     let database = if database { "up" } else { "down" };
     let readiness = Readiness { status, database, product_service };
     if status == "unavailable" {
-        HttpResponse::ServiceUnavailable().json(readiness)
+        json(HttpResponse::ServiceUnavailable(), &readiness)
     } else {
-        HttpResponse::Ok().json(readiness)
+        json(HttpResponse::Ok(), &readiness)
     }
 }
 

@@ -14,6 +14,7 @@ use crate::domain::order::{self, Item, Status};
 use crate::domain::{Count, LINES_MAX, OrderId, Sku, UserId};
 use crate::store::{Keyed, OrderFilter, Outcome};
 
+use super::answer::{json, rfc3339};
 use super::carts::{NewItem, location, products};
 use super::idempotency::{key_of, once};
 use super::problem::Problem;
@@ -44,9 +45,12 @@ pub struct OrderBody<'a> {
     total_price: i64,
     /// ISO 4217.
     currency: &'a str,
+    #[serde(serialize_with = "rfc3339")]
     created_at: DateTime<Utc>,
+    #[serde(serialize_with = "rfc3339")]
     updated_at: DateTime<Utc>,
     /// Unpaid at this moment, the order is cancelled.
+    #[serde(serialize_with = "rfc3339")]
     expires_at: DateTime<Utc>,
     /// How many statuses it has had.
     version: i32,
@@ -102,6 +106,7 @@ struct History {
 struct HistoryEntryBody {
     id: String,
     status: &'static str,
+    #[serde(serialize_with = "rfc3339")]
     time: DateTime<Utc>,
     reason: Option<String>,
 }
@@ -129,7 +134,7 @@ pub async fn create_order(
 #[get("/orders/{id}")]
 pub async fn show_order(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
     let order = stored(&api, request::order_id(&path)?).await?;
-    Ok(HttpResponse::Ok().json(body_of(&api, &order)))
+    Ok(json(HttpResponse::Ok(), &body_of(&api, &order)))
 }
 
 /// Orders, newest first.
@@ -141,7 +146,7 @@ pub async fn list_orders(api: Shared, page: web::Query<Page>) -> Result<HttpResp
     let orders = api.core.read(move |store| async move { store.orders(&filter).await }).await?;
     let next = if orders.len() == limit { orders.last().map(|order| order.id.0) } else { None };
     let orders = orders.iter().map(|order| body_of(&api, order)).collect();
-    Ok(HttpResponse::Ok().json(Orders { orders, next }))
+    Ok(json(HttpResponse::Ok(), &Orders { orders, next }))
 }
 
 /// What happened to an order.
@@ -159,7 +164,8 @@ pub async fn list_order_events(api: Shared, path: web::Path<String>) -> Result<H
         time: entry.at,
         reason: entry.reason,
     };
-    Ok(HttpResponse::Ok().json(History { events: history.into_iter().map(entry).collect() }))
+    let events = history.into_iter().map(entry).collect();
+    Ok(json(HttpResponse::Ok(), &History { events }))
 }
 
 /// Pays an order: its reserved stock is written off.
@@ -167,7 +173,7 @@ pub async fn list_order_events(api: Shared, path: web::Path<String>) -> Result<H
 #[post("/orders/{id}/pay")]
 pub async fn pay_order(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
     let order = command(&api, request::order_id(&path)?, Command::Pay).await?;
-    Ok(HttpResponse::Ok().json(body_of(&api, &order)))
+    Ok(json(HttpResponse::Ok(), &body_of(&api, &order)))
 }
 
 /// Cancels an order: its reserved stock is free again.
@@ -175,7 +181,7 @@ pub async fn pay_order(api: Shared, path: web::Path<String>) -> Result<HttpRespo
 #[post("/orders/{id}/cancel")]
 pub async fn cancel_order(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
     let order = command(&api, request::order_id(&path)?, Command::Cancel).await?;
-    Ok(HttpResponse::Ok().json(body_of(&api, &order)))
+    Ok(json(HttpResponse::Ok(), &body_of(&api, &order)))
 }
 
 /// Lines of one SKU become one.
@@ -251,7 +257,9 @@ pub async fn command(api: &Api, id: OrderId, command: Command) -> Result<Arc<ord
 pub fn placed_response(api: &Api, placed: &Placed) -> HttpResponse {
     let order = &placed.order;
     if placed.shortages.is_empty() {
-        HttpResponse::Created().insert_header((LOCATION, location(order.id))).json(body_of(api, order))
+        let mut created = HttpResponse::Created();
+        created.insert_header((LOCATION, location(order.id)));
+        json(created, &body_of(api, order))
     } else {
         Problem::order_out_of_stock(order.id, &placed.shortages).error_response()
     }

@@ -7,6 +7,7 @@ use crate::domain::Sku;
 use crate::domain::stock::Shelf;
 use crate::products::{Product, ProductError};
 
+use super::answer::json;
 use super::problem::Problem;
 use super::routes::Problems;
 use super::{Shared, request, stocks};
@@ -62,7 +63,7 @@ pub async fn list_products(api: Shared, page: web::Query<Page>) -> Result<HttpRe
     let shelves = stocks::shelves(&api, skus.clone()).await?;
     let products = found.iter().map(|(sku, product)| body_of(sku, product, &shelves)).collect();
     let next = if skus.len() == limit { skus.last().map(Sku::as_str) } else { None };
-    Ok(HttpResponse::Ok().json(Products { products, next }))
+    Ok(json(HttpResponse::Ok(), &Products { products, next }))
 }
 
 /// One product.
@@ -72,7 +73,7 @@ pub async fn show_product(api: Shared, path: web::Path<String>) -> Result<HttpRe
     let sku = request::sku(&path)?;
     let product = api.products.get(&sku).await.map_err(|error| Problem::of_product(&error, &sku))?;
     let shelves = stocks::shelves(&api, vec![sku.clone()]).await?;
-    Ok(HttpResponse::Ok().json(body_of(&sku, &product, &shelves)))
+    Ok(json(HttpResponse::Ok(), &body_of(&sku, &product, &shelves)))
 }
 
 fn body_of<'a>(sku: &'a Sku, product: &'a Product, shelves: &[(Sku, Shelf)]) -> ProductBody<'a> {

@@ -13,7 +13,7 @@ use crate::domain::{Money, OrderId, Sku, UserId};
 use super::problem::Problem;
 use super::request::{self, JsonBody};
 use super::routes::Problems;
-use super::{Shared, carts, orders, stocks};
+use super::{Shared, answer, carts, orders, stocks};
 
 /// A SKU or a user: a text, or a whole number.
 #[derive(Deserialize, Serialize, utoipa::ToSchema)]
@@ -104,7 +104,7 @@ pub async fn list_cart(api: Shared, body: JsonBody<OfUser>) -> Result<HttpRespon
             json!({ "sku": sku, "count": count, "name": &*product.name, "price": product.price })
         })
         .collect();
-    Ok(HttpResponse::Ok().json(json!({ "items": items, "totalPrice": total })))
+    Ok(answer::json(HttpResponse::Ok(), &json!({ "items": items, "totalPrice": total })))
 }
 
 /// Makes an order of a cart, under the specification's name.
@@ -113,7 +113,7 @@ pub async fn list_cart(api: Shared, body: JsonBody<OfUser>) -> Result<HttpRespon
 pub async fn purchase(api: Shared, body: JsonBody<OfUser>) -> Result<HttpResponse, Problem> {
     let placed = carts::purchase_cart(&api, &body.value.user.user()?, None).await?;
     if placed.shortages.is_empty() {
-        Ok(HttpResponse::Ok().json(OfOrder { order_id: placed.order.id.0 }))
+        Ok(answer::json(HttpResponse::Ok(), &OfOrder { order_id: placed.order.id.0 }))
     } else {
         Err(Problem::order_out_of_stock(placed.order.id, &placed.shortages))
     }
@@ -127,7 +127,7 @@ pub async fn create_order(api: Shared, body: JsonBody<NewOrder>) -> Result<HttpR
     let items = body.value.items.iter().map(|item| Ok((item.sku.sku()?, request::count(&item.count)?)));
     let lines = orders::merge(items.collect::<Result<Vec<_>, Problem>>()?)?;
     let placed = orders::place(&api, &user, lines, None).await?;
-    Ok(HttpResponse::Ok().json(OfOrder { order_id: placed.order.id.0 }))
+    Ok(answer::json(HttpResponse::Ok(), &OfOrder { order_id: placed.order.id.0 }))
 }
 
 /// One order, under the specification's name.
@@ -144,7 +144,7 @@ pub async fn list_order(api: Shared, body: JsonBody<OfOrder>) -> Result<HttpResp
         .iter()
         .map(|item| json!({ "sku": Name::of(item.sku.as_str()), "count": item.count.units() }))
         .collect();
-    Ok(HttpResponse::Ok().json(json!({ "status": status, "user": Name::of(order.user.as_str()), "items": items })))
+    Ok(answer::json(HttpResponse::Ok(), &json!({ "status": status, "user": Name::of(order.user.as_str()), "items": items })))
 }
 
 /// Pays an order, under the specification's name.
@@ -176,7 +176,7 @@ pub async fn list_stocks(api: Shared, body: JsonBody<OfSku>) -> Result<HttpRespo
         .iter()
         .map(|(_, shelf)| json!({ "warehouseID": shelf.warehouse, "count": shelf.available() }))
         .collect();
-    Ok(HttpResponse::Ok().json(json!({ "stocks": stocks })))
+    Ok(answer::json(HttpResponse::Ok(), &json!({ "stocks": stocks })))
 }
 
 impl Name {
@@ -205,5 +205,5 @@ impl Name {
 }
 
 fn done() -> HttpResponse {
-    HttpResponse::Ok().json(json!({}))
+    answer::json(HttpResponse::Ok(), &json!({}))
 }

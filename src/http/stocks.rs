@@ -10,6 +10,7 @@ use crate::domain::{Sku, WarehouseId};
 use crate::stock_file;
 use crate::store::{Change, Keyed, Outcome, Refused, ShelfEdit, StockEdit};
 
+use super::answer::json;
 use super::idempotency::{key_of, once};
 use super::problem::Problem;
 use super::request::{self, CsvBody, JsonBody};
@@ -136,10 +137,10 @@ pub async fn import_stock(api: Shared, body: CsvBody) -> Result<HttpResponse, Pr
     let (lines, rows): (Vec<u64>, Vec<ShelfEdit>) = stock_file::parse(&body.0).map_err(bad_lines)?.into_iter().unzip();
     let imported = Imported { rows: rows.len() };
     if rows.is_empty() {
-        return Ok(HttpResponse::Ok().json(imported));
+        return Ok(json(HttpResponse::Ok(), &imported));
     }
     match write(&api, StockEdit::Count(rows), None).await {
-        Ok(_) => Ok(HttpResponse::Ok().json(imported)),
+        Ok(_) => Ok(json(HttpResponse::Ok(), &imported)),
         Err(NotWritten::Refused { refused: Refused::BelowReserved(positions), .. }) => {
             let line = |at: usize| lines.get(at).copied().unwrap_or(0);
             let message = "fewer units than are reserved";
@@ -182,5 +183,5 @@ fn stock_response(sku: &Sku, shelves: &[(Sku, Shelf)]) -> HttpResponse {
         reserved: shelf.reserved,
     };
     let stocks = shelves.iter().map(stock).collect();
-    HttpResponse::Ok().json(Stock { sku: sku.as_str(), available: available(&shelves), stocks })
+    json(HttpResponse::Ok(), &Stock { sku: sku.as_str(), available: available(&shelves), stocks })
 }

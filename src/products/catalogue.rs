@@ -4,10 +4,11 @@
 //! file whose name ends in `.gz` is unpacked while it is read. A catalogue is taken whole or not
 //! at all: the first bad row refuses it, with its line.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
+
+use foldhash::{HashMap, HashMapExt};
 
 use super::{InvalidProduct, Product, ProductError};
 use crate::demo;

@@ -148,8 +148,13 @@ pub trait Store: Send + Sync + 'static {
     /// An order's history, oldest first; empty for an unknown order.
     async fn history(&self, id: OrderId) -> Result<Vec<HistoryEntry>, StoreError>;
 
-    /// Orders that await payment, by deadline and id, after the given place.
-    async fn awaiting_payment(&self, after: (Time, OrderId), limit: u32) -> Result<Vec<Order>, StoreError>;
+    /// Orders that await payment until then at the latest, by deadline and id, after the given place.
+    async fn awaiting_payment(
+        &self,
+        after: (Time, OrderId),
+        until: Time,
+        limit: u32,
+    ) -> Result<Vec<Order>, StoreError>;
 
     /// The shelves of these SKUs, in SKU and warehouse order.
     async fn shelves(&self, skus: &[Sku]) -> Result<Vec<(Sku, Shelf)>, StoreError>;

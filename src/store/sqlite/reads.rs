@@ -85,14 +85,20 @@ impl Store for Sqlite {
         rows.into_iter().map(entry).collect()
     }
 
-    async fn awaiting_payment(&self, after: (Time, OrderId), limit: u32) -> Result<Vec<Order>, StoreError> {
+    async fn awaiting_payment(
+        &self,
+        after: (Time, OrderId),
+        until: Time,
+        limit: u32,
+    ) -> Result<Vec<Order>, StoreError> {
         let rows = sqlx::query_as(
             "select * from orders
-             where status = 'awaiting_payment' and (expires_at, order_id) > ($1, $2)
-             order by expires_at, order_id limit $3",
+             where status = 'awaiting_payment' and (expires_at, order_id) > ($1, $2) and expires_at <= $3
+             order by expires_at, order_id limit $4",
         )
         .bind(after.0.timestamp_micros())
         .bind(after.1.0)
+        .bind(until.timestamp_micros())
         .bind(i64::from(limit))
         .fetch_all(&self.readers)
         .await

@@ -193,7 +193,7 @@ async fn orders_that_await_payment_come_by_their_deadlines() {
         let mut found = Vec::new();
         let mut after = (Time::UNIX_EPOCH, OrderId(0));
         loop {
-            let page = ground.store.awaiting_payment(after, 2).await.expect("read");
+            let page = ground.store.awaiting_payment(after, Time::MAX_UTC, 2).await.expect("read");
             let Some(last) = page.last() else { break };
             after = (last.expires_at, last.id);
             found.extend(page);
@@ -201,6 +201,12 @@ async fn orders_that_await_payment_come_by_their_deadlines() {
         let ids: Vec<_> = found.iter().map(|order| order.id.0).collect();
         assert_eq!(ids, [3, 4, 1, 2, 6]);
         assert_eq!(found[0], *orders[2]);
+
+        let start = (Time::UNIX_EPOCH, OrderId(0));
+        for (until_ms, expected) in [(4_999, 0), (5_000, 2)] {
+            let due = ground.store.awaiting_payment(start, at(until_ms), 10).await.expect("read");
+            assert_eq!(due.len(), expected);
+        }
     })
     .await;
 }
