@@ -41,7 +41,8 @@ async fn awaken_until(core: &Arc<Core>, horizon: Time) -> Result<u64, Failure> {
     let mut after = (Time::UNIX_EPOCH, OrderId(0));
     let mut awakened = 0;
     loop {
-        let read = move |store: Arc<dyn Store>| async move { store.awaiting_payment(after, horizon, PAGE_ORDERS).await };
+        let read =
+            move |store: Arc<dyn Store>| async move { store.awaiting_payment(after, horizon, PAGE_ORDERS).await };
         let page = core.read(read).await?;
         let Some(last) = page.last() else { return Ok(awakened) };
         after = (last.expires_at, last.id);

@@ -144,7 +144,10 @@ pub async fn list_order(api: Shared, body: JsonBody<OfOrder>) -> Result<HttpResp
         .iter()
         .map(|item| json!({ "sku": Name::of(item.sku.as_str()), "count": item.count.units() }))
         .collect();
-    Ok(answer::json(HttpResponse::Ok(), &json!({ "status": status, "user": Name::of(order.user.as_str()), "items": items })))
+    Ok(answer::json(
+        HttpResponse::Ok(),
+        &json!({ "status": status, "user": Name::of(order.user.as_str()), "items": items }),
+    ))
 }
 
 /// Pays an order, under the specification's name.

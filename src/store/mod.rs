@@ -149,12 +149,8 @@ pub trait Store: Send + Sync + 'static {
     async fn history(&self, id: OrderId) -> Result<Vec<HistoryEntry>, StoreError>;
 
     /// Orders that await payment until then at the latest, by deadline and id, after the given place.
-    async fn awaiting_payment(
-        &self,
-        after: (Time, OrderId),
-        until: Time,
-        limit: u32,
-    ) -> Result<Vec<Order>, StoreError>;
+    async fn awaiting_payment(&self, after: (Time, OrderId), until: Time, limit: u32)
+    -> Result<Vec<Order>, StoreError>;
 
     /// The shelves of these SKUs, in SKU and warehouse order.
     async fn shelves(&self, skus: &[Sku]) -> Result<Vec<(Sku, Shelf)>, StoreError>;

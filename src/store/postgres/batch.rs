@@ -296,10 +296,7 @@ impl Statement {
 }
 
 /// One column of some rows, as an array.
-fn column<'a, R, V>(
-    rows: &'a [R],
-    value: impl Fn(&'a R) -> V + 'a,
-) -> impl Encode<'a, Postgres> + Type<Postgres> + 'a
+fn column<'a, R, V>(rows: &'a [R], value: impl Fn(&'a R) -> V + 'a) -> impl Encode<'a, Postgres> + Type<Postgres> + 'a
 where
     V: Encode<'a, Postgres> + Type<Postgres> + PgHasArrayType + 'a,
 {
