@@ -20,6 +20,7 @@ pub mod config;
 pub mod demo;
 pub mod domain;
 pub mod http;
+pub mod notifications;
 pub mod products;
 pub mod stock_file;
 pub mod store;

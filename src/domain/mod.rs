@@ -4,11 +4,13 @@
 //! nothing here fails but by a typed rejection.
 
 pub mod cart;
+pub mod event;
 pub mod ids;
 pub mod money;
 pub mod order;
 pub mod stock;
 
+pub use event::{EventId, OrderEvent};
 pub use ids::{Count, OrderId, Sku, UserId, WarehouseId};
 pub use money::Money;
 

@@ -1,0 +1,72 @@
+//! The ways in which a user can be told.
+
+use async_trait::async_trait;
+
+use crate::domain::OrderEvent;
+
+mod log;
+
+pub use log::Log;
+
+/// How a user can be reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contact {
+    pub email: String,
+    pub locale: Locale,
+}
+
+/// The languages that users are written to in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Locale {
+    #[default]
+    En,
+    Ru,
+}
+
+/// What became of an attempt that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    Sent,
+    /// There is nobody to send it to, and why.
+    Skipped(&'static str),
+}
+
+/// Why a notification was not sent. The text is for the operator, and names no secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChannelError {
+    /// May succeed later: the other side is away, slow, or says so.
+    #[error("{0}")]
+    Later(String),
+    /// Will never succeed as it is.
+    #[error("{0}")]
+    Never(String),
+}
+
+#[async_trait]
+pub trait Channel: Send + Sync {
+    /// As it stands in the `notifications` table.
+    fn name(&self) -> &'static str;
+
+    /// Tells the user of the event, within a limited time.
+    ///
+    /// # Errors
+    /// [`ChannelError`].
+    async fn send(&self, event: &OrderEvent, contact: Option<&Contact>) -> Result<Delivery, ChannelError>;
+}
+
+impl Locale {
+    pub const ALL: [Self; 2] = [Self::En, Self::Ru];
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::En => "en",
+            Self::Ru => "ru",
+        }
+    }
+
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|locale| locale.as_str() == text)
+    }
+}

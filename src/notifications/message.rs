@@ -1,0 +1,190 @@
+//! An order event on the wire: CloudEvents 1.0 in JSON, structured mode.
+//!
+//! <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md>. The version of
+//! what is in `data` stands in `dataschema`; a reader that does not know it must not guess.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::order::{Item, Status};
+use crate::domain::{Count, EventId, Money, OrderEvent, OrderId, Sku, Time, UserId};
+
+pub const CONTENT_TYPE: &str = "application/cloudevents+json";
+/// The version of `data`.
+pub const SCHEMA: &str = "urn:loms:order-event:1";
+/// Where events come from.
+pub const SOURCE: &str = "/loms";
+/// No event is larger: 2,000 lines with long names have less than half of it.
+pub const BYTES_MAX: usize = 1024 * 1024;
+const SPEC_VERSION: &str = "1.0";
+const TYPE_PREFIX: &str = "loms.order.";
+
+/// Why a message is not an event that this version understands.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MessageError {
+    #[error("it has more than {BYTES_MAX} bytes")]
+    TooLarge,
+    #[error("it is not an event in JSON: {0}")]
+    Unreadable(String),
+    #[error("it is of the version {0}, of which this program knows nothing")]
+    UnknownVersion(String),
+    #[error("its {0} is not valid")]
+    Invalid(&'static str),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Envelope {
+    specversion: String,
+    id: String,
+    source: String,
+    r#type: String,
+    subject: String,
+    time: Time,
+    datacontenttype: String,
+    dataschema: String,
+    data: Body,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Body {
+    order_id: i64,
+    user: String,
+    status: Status,
+    previous_status: Option<Status>,
+    reason: Option<String>,
+    items: Vec<Line>,
+    /// Minor units.
+    total_price: i64,
+    /// ISO 4217.
+    currency: String,
+    version: i32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Line {
+    sku: String,
+    name: String,
+    /// Minor units, for one unit.
+    price: i64,
+    count: i64,
+}
+
+/// The event's type, also the last part of its routing key.
+#[must_use]
+pub fn type_of(event: &OrderEvent) -> String {
+    format!("{TYPE_PREFIX}{}", event.status.as_str())
+}
+
+#[must_use]
+pub fn write(event: &OrderEvent, currency: &str) -> Vec<u8> {
+    let line = |item: &Item| Line {
+        sku: item.sku.as_str().to_owned(),
+        name: item.name.to_string(),
+        price: item.price.0,
+        count: item.count.units(),
+    };
+    let envelope = Envelope {
+        specversion: SPEC_VERSION.to_owned(),
+        id: event.id.to_string(),
+        source: SOURCE.to_owned(),
+        r#type: type_of(event),
+        subject: event.order.to_string(),
+        time: event.at,
+        datacontenttype: "application/json".to_owned(),
+        dataschema: SCHEMA.to_owned(),
+        data: Body {
+            order_id: event.order.0,
+            user: event.user.as_str().to_owned(),
+            status: event.status,
+            previous_status: event.previous_status(),
+            reason: event.reason.clone(),
+            items: event.items.iter().map(line).collect(),
+            total_price: event.total.0,
+            currency: currency.to_owned(),
+            version: event.version,
+        },
+    };
+    // Plain data with string keys: writing it as JSON cannot fail.
+    serde_json::to_vec(&envelope).unwrap_or_default()
+}
+
+/// # Errors
+/// [`MessageError`] says what is wrong; such a message will never be read.
+pub fn read(bytes: &[u8]) -> Result<OrderEvent, MessageError> {
+    if bytes.len() > BYTES_MAX {
+        return Err(MessageError::TooLarge);
+    }
+    let unreadable = |error: serde_json::Error| MessageError::Unreadable(error.to_string());
+    let json: serde_json::Value = serde_json::from_slice(bytes).map_err(unreadable)?;
+    let version = json.get("dataschema").and_then(serde_json::Value::as_str).unwrap_or("none");
+    if version != SCHEMA {
+        return Err(MessageError::UnknownVersion(version.chars().take(100).collect()));
+    }
+    let envelope: Envelope = serde_json::from_value(json).map_err(unreadable)?;
+    let body = envelope.data;
+    let item = |line: Line| {
+        Some(Item {
+            sku: Sku::parse(&line.sku).ok()?,
+            name: line.name.into(),
+            price: Money(line.price),
+            count: Count::new(line.count).ok()?,
+            allocations: Vec::new(),
+        })
+    };
+    Ok(OrderEvent {
+        id: EventId::parse(&envelope.id).ok_or(MessageError::Invalid("id"))?,
+        order: OrderId(body.order_id),
+        user: UserId::parse(&body.user).map_err(|_| MessageError::Invalid("user"))?,
+        status: body.status,
+        reason: body.reason,
+        at: envelope.time,
+        version: body.version,
+        items: body.items.into_iter().map(item).collect::<Option<_>>().ok_or(MessageError::Invalid("items"))?,
+        total: Money(body.total_price),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event() -> OrderEvent {
+        OrderEvent {
+            id: EventId { writer: 3, seq: 42 },
+            order: OrderId(17),
+            user: UserId::parse("ann").expect("a valid user"),
+            status: Status::Cancelled,
+            reason: Some("payment_timeout".to_owned()),
+            at: Time::from_timestamp_micros(1_764_000_000_123_456).expect("in range"),
+            version: 3,
+            items: vec![Item {
+                sku: Sku::parse("BANK CHARGES").expect("a valid SKU"),
+                name: "Lamp \"№1\"".into(),
+                price: Money(89_000),
+                count: Count::new(2).expect("a valid count"),
+                allocations: Vec::new(),
+            }],
+            total: Money(178_000),
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let bytes = write(&event(), "RUB");
+        assert_eq!(read(&bytes), Ok(event()));
+        let json: serde_json::Value = serde_json::from_slice(&bytes).expect("JSON");
+        assert_eq!(json["id"], "3-42");
+        assert_eq!(json["type"], "loms.order.cancelled");
+        assert_eq!(json["data"]["previous_status"], "awaiting_payment");
+    }
+
+    #[test]
+    fn what_is_not_an_event_is_named() {
+        assert!(matches!(read(b"poison"), Err(MessageError::Unreadable(_))));
+        assert_eq!(read(b"{}"), Err(MessageError::UnknownVersion("none".to_owned())));
+        assert_eq!(read(&vec![b' '; BYTES_MAX + 1]), Err(MessageError::TooLarge));
+        let other = String::from_utf8(write(&event(), "RUB")).expect("UTF-8").replace("order-event:1", "order-event:2");
+        assert_eq!(read(other.as_bytes()), Err(MessageError::UnknownVersion("urn:loms:order-event:2".to_owned())));
+        let bad = String::from_utf8(write(&event(), "RUB")).expect("UTF-8").replace("3-42", "42");
+        assert_eq!(read(bad.as_bytes()), Err(MessageError::Invalid("id")));
+    }
+}
