@@ -17,6 +17,7 @@ use crate::domain::Sku;
 use crate::store::{Change, Store, StoreError, Writer};
 
 use super::batch::{Batch, Desk, Ended, Entry, News};
+use super::outbox_relay::Committed;
 use super::stock_keeper::Settled;
 use super::{Answer, COMMANDS_UNDER_WAY_MAX};
 
@@ -40,6 +41,10 @@ pub struct Journal {
     in_flight_since: Instant,
     desk: Desk,
     stock_keeper: Option<Recipient<Settled>>,
+    relay: Option<Recipient<Committed>>,
+    /// The last event that the relay has published, and the one that the last batch kept.
+    published: i64,
+    published_kept: i64,
     closing: Option<oneshot::Sender<()>>,
     /// Dropped with the Journal, however it ends: then the process must end too.
     _lifeline: oneshot::Sender<()>,
@@ -62,6 +67,16 @@ pub struct Refresh(pub Vec<Sku>);
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Attach(pub Recipient<Settled>);
+
+/// Tells the Journal whom to tell how far events are committed.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Inform(pub Recipient<Committed>);
+
+/// The relay has published the writer's events up to this one.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Published(pub i64);
 
 /// Writes what waits, closes the connection and ends.
 #[derive(Message)]
@@ -91,6 +106,9 @@ impl Journal {
             in_flight_since: Instant::now(),
             desk: Desk { store, clock, identity, available },
             stock_keeper: None,
+            relay: None,
+            published: 0,
+            published_kept: 0,
             closing: None,
             _lifeline: lifeline,
         };
@@ -105,7 +123,9 @@ impl Journal {
     }
 
     fn start_batch(&mut self, context: &mut Context<Self>) {
-        let Some(writer) = self.writer.take() else { return };
+        let Some(mut writer) = self.writer.take() else { return };
+        writer.keep_published(self.published);
+        self.published_kept = self.published;
         let batch = Batch {
             desk: self.desk.clone(),
             entries: self.next_entries(),
@@ -122,11 +142,19 @@ impl Journal {
             tracing::error!("another process has taken over this writer's place; this one ends");
             return context.stop();
         };
+        self.inform(&*writer);
         self.writer = Some(writer);
         self.desk.available.store(true, Ordering::Relaxed);
         self.pump(context);
         let told = async { news.tell() }.into_actor(self);
         context.spawn(told.map(|(), journal, context| journal.close_if_asked(context)));
+    }
+
+    /// The relay must hear of it: a full mailbox is no reason.
+    fn inform(&self, writer: &dyn Writer) {
+        if let Some(relay) = &self.relay {
+            relay.do_send(Committed(writer.last_event()));
+        }
     }
 
     fn next_entries(&mut self) -> Vec<Entry> {
@@ -151,7 +179,7 @@ impl Journal {
     fn watch(&mut self, context: &mut Context<Self>) {
         let waited = self.in_flight_since.elapsed();
         if self.writer.is_some() {
-            if waited > Duration::from_millis(HEARTBEAT_MS) {
+            if waited > Duration::from_millis(HEARTBEAT_MS) || self.published != self.published_kept {
                 self.start_batch(context);
             }
         } else if waited > Duration::from_millis(OUTAGE_MS_MAX) {
@@ -166,6 +194,9 @@ impl Journal {
     fn close_if_asked(&mut self, context: &mut Context<Self>) {
         if !self.waiting.is_empty() {
             return;
+        }
+        if self.closing.is_some() && self.published != self.published_kept {
+            return self.start_batch(context);
         }
         let Some(closed) = self.closing.take() else { return };
         let Some(writer) = self.writer.take() else {
@@ -223,6 +254,26 @@ impl Handler<Attach> for Journal {
 
     fn handle(&mut self, Attach(stock_keeper): Attach, _: &mut Self::Context) {
         self.stock_keeper = Some(stock_keeper);
+    }
+}
+
+impl Handler<Inform> for Journal {
+    type Result = ();
+
+    fn handle(&mut self, Inform(relay): Inform, _: &mut Self::Context) {
+        self.relay = Some(relay);
+        // While a batch is in flight, its end tells.
+        if let Some(writer) = &self.writer {
+            self.inform(&**writer);
+        }
+    }
+}
+
+impl Handler<Published> for Journal {
+    type Result = ();
+
+    fn handle(&mut self, Published(seq): Published, _: &mut Self::Context) {
+        self.published = self.published.max(seq);
     }
 }
 

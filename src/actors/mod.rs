@@ -11,6 +11,7 @@ pub mod directory;
 pub mod journal;
 pub mod order;
 pub mod order_ids;
+pub mod outbox_relay;
 pub mod stock_keeper;
 
 use std::sync::Arc;

@@ -4,6 +4,7 @@
 //! nothing here fails but by a typed rejection.
 
 pub mod cart;
+pub mod contact;
 pub mod event;
 pub mod ids;
 pub mod money;

@@ -9,6 +9,8 @@
 mod books;
 mod change;
 mod idempotency;
+pub mod notification_log;
+pub mod outbox;
 pub mod postgres;
 mod reading;
 mod rows;
@@ -27,6 +29,8 @@ use crate::domain::{OrderId, Sku, Time, UserId};
 
 pub use change::{Change, Movement, Refused, ShelfDelta, ShelfEdit, StockEdit, Verdict};
 pub use idempotency::{Fingerprint, InvalidKey, Key, Keyed, Outcome, StoredOutcome};
+pub use notification_log::NotificationLog;
+pub use outbox::Outbox;
 
 /// A writer that was not seen for this long is dead: its row, and what it left, may be taken over.
 pub const WRITER_DEAD_AFTER_MS: i64 = 15_000;
@@ -78,6 +82,12 @@ pub trait Writer: Send {
     /// The number of the last batch that this writer is known to have committed.
     fn last_batch(&self) -> i64;
 
+    /// The number of the last event that this writer is known to have committed.
+    fn last_event(&self) -> i64;
+
+    /// The relay has published this writer's events up to that one: the next batch keeps it.
+    fn keep_published(&mut self, seq: i64);
+
     /// Writes the batch `last_batch() + 1` in one transaction: a verdict for each change, in
     /// their order. An empty batch only tells others that the writer lives.
     ///
@@ -123,7 +133,7 @@ pub struct HistoryEntry {
 }
 
 #[async_trait]
-pub trait Store: Send + Sync + 'static {
+pub trait Store: Outbox + NotificationLog + 'static {
     /// Brings the database to the present schema.
     async fn migrate(&self) -> Result<(), OpenError>;
 

@@ -1,10 +1,14 @@
 //! Rows read back from either database, put together to what the domain knows.
 
+use std::collections::HashMap;
+
+use crate::domain::contact::{Contact, Locale};
 use crate::domain::order::{Item, Order, Status};
 use crate::domain::stock::{Allocation, Shelf};
-use crate::domain::{Count, Money, OrderId, Sku, Time, UserId, WarehouseId};
+use crate::domain::{Count, EventId, Money, OrderEvent, OrderId, Sku, Time, UserId, WarehouseId};
 
 use super::StoreError;
+use super::notification_log::{Known, Notification, Told};
 
 /// A row of `orders`.
 #[derive(Debug, sqlx::FromRow)]
@@ -39,6 +43,33 @@ pub(super) struct ShelfRow {
     pub reserved: i64,
 }
 
+/// A row of `events`.
+#[derive(Debug, sqlx::FromRow)]
+pub(super) struct EventRow<T> {
+    pub writer_id: i32,
+    pub seq: i64,
+    pub order_id: i64,
+    pub version: i32,
+    pub status: String,
+    pub reason: Option<String>,
+    pub occurred_at: T,
+}
+
+/// A row of `notifications`.
+#[derive(Debug, sqlx::FromRow)]
+pub(super) struct NotificationRow<T> {
+    pub notification_id: i64,
+    pub event_id: String,
+    pub channel: String,
+    pub user_id: String,
+    pub order_id: i64,
+    pub status: String,
+    pub outcome: String,
+    pub attempts: i32,
+    pub reason: Option<String>,
+    pub attempted_at: T,
+}
+
 /// A row of `writers`, as its new epoch finds it.
 #[derive(sqlx::FromRow)]
 pub(super) struct WriterRow {
@@ -67,7 +98,7 @@ impl IntoTime for i64 {
 
 /// The orders of these rows, in the rows' order. `lines` hold those of all orders.
 pub(super) fn orders<T: IntoTime>(rows: Vec<OrderRow<T>>, lines: Vec<OrderLineRow>) -> Result<Vec<Order>, StoreError> {
-    let mut items_of = std::collections::HashMap::<i64, Vec<Item>>::with_capacity(rows.len());
+    let mut items_of = HashMap::<i64, Vec<Item>>::with_capacity(rows.len());
     for line in lines {
         add_line(items_of.entry(line.order_id).or_default(), line)?;
     }
@@ -87,6 +118,79 @@ pub(super) fn orders<T: IntoTime>(rows: Vec<OrderRow<T>>, lines: Vec<OrderLineRo
         })
     };
     rows.into_iter().map(order).collect()
+}
+
+/// The events of these rows, in the rows' order. `orders` hold those of all events.
+pub(super) fn events<T: IntoTime>(rows: Vec<EventRow<T>>, orders: &[Order]) -> Result<Vec<OrderEvent>, StoreError> {
+    let order_of: HashMap<OrderId, &Order> = orders.iter().map(|order| (order.id, order)).collect();
+    let event = |row: EventRow<T>| {
+        let order = order_of.get(&OrderId(row.order_id)).ok_or_else(|| corrupt("an event without its order"))?;
+        Ok(OrderEvent {
+            id: EventId { writer: row.writer_id, seq: row.seq },
+            order: order.id,
+            user: order.user.clone(),
+            status: status(&row.status)?,
+            reason: row.reason,
+            at: row.occurred_at.into_time()?,
+            version: row.version,
+            items: order.items.clone(),
+            total: order.total,
+        })
+    };
+    rows.into_iter().map(event).collect()
+}
+
+/// Orders that events are about, each once.
+pub(super) fn orders_of<T>(rows: &[EventRow<T>]) -> Vec<i64> {
+    let mut ids: Vec<i64> = rows.iter().map(|row| row.order_id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+pub(super) fn notifications<T: IntoTime>(rows: Vec<NotificationRow<T>>) -> Result<Vec<Notification>, StoreError> {
+    let notification = |row: NotificationRow<T>| {
+        Ok(Notification {
+            id: row.notification_id,
+            event_id: row.event_id,
+            channel: row.channel,
+            user: UserId::from_store(&row.user_id),
+            order: OrderId(row.order_id),
+            status: status(&row.status)?,
+            told: told(&row.outcome)?,
+            attempts: attempts(row.attempts)?,
+            reason: row.reason,
+            at: row.attempted_at.into_time()?,
+        })
+    };
+    rows.into_iter().map(notification).collect()
+}
+
+pub(super) fn known(rows: Vec<(String, String, String, i32)>) -> Result<Vec<Known>, StoreError> {
+    let known = |(event_id, channel, outcome, tries): (String, String, String, i32)| {
+        Ok(Known { event: event_id_of(&event_id)?, channel, told: told(&outcome)?, attempts: attempts(tries)? })
+    };
+    rows.into_iter().map(known).collect()
+}
+
+pub(super) fn contacts(rows: Vec<(String, String, String)>) -> Result<Vec<(UserId, Contact)>, StoreError> {
+    let contact = |(user, email, locale): (String, String, String)| {
+        let locale = Locale::parse(&locale).ok_or_else(|| corrupt("an unknown locale"))?;
+        Ok((UserId::from_store(&user), Contact { email, locale }))
+    };
+    rows.into_iter().map(contact).collect()
+}
+
+pub(super) fn event_id_of(text: &str) -> Result<EventId, StoreError> {
+    EventId::parse(text).ok_or_else(|| corrupt("an event id that is none"))
+}
+
+fn told(text: &str) -> Result<Told, StoreError> {
+    Told::parse(text).ok_or_else(|| corrupt("an unknown outcome"))
+}
+
+fn attempts(number: i32) -> Result<u32, StoreError> {
+    u32::try_from(number).map_err(|_| corrupt("a negative number of attempts"))
 }
 
 pub(super) fn shelves(rows: Vec<ShelfRow>) -> Vec<(Sku, Shelf)> {

@@ -16,6 +16,8 @@ pub(super) struct Numbers {
     pub batch: i64,
     /// The last event before this batch.
     pub last_event: i64,
+    /// The last event that others have heard of.
+    pub published: i64,
 }
 
 /// What a batch writes, table by table. Stock edits are not among it: they stand alone.

@@ -6,22 +6,8 @@ use crate::domain::OrderEvent;
 
 mod log;
 
+pub use crate::domain::contact::{Contact, Locale};
 pub use log::Log;
-
-/// How a user can be reached.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Contact {
-    pub email: String,
-    pub locale: Locale,
-}
-
-/// The languages that users are written to in.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Locale {
-    #[default]
-    En,
-    Ru,
-}
 
 /// What became of an attempt that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,21 +38,4 @@ pub trait Channel: Send + Sync {
     /// # Errors
     /// [`ChannelError`].
     async fn send(&self, event: &OrderEvent, contact: Option<&Contact>) -> Result<Delivery, ChannelError>;
-}
-
-impl Locale {
-    pub const ALL: [Self; 2] = [Self::En, Self::Ru];
-
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::En => "en",
-            Self::Ru => "ru",
-        }
-    }
-
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|locale| locale.as_str() == text)
-    }
 }

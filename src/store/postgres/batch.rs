@@ -100,7 +100,8 @@ impl Statement {
     fn claiming(numbers: Numbers, events: i64, now: Time) -> Self {
         let mut query = QueryBuilder::new("with writer as (update writers set last_batch = ");
         query.push_bind(numbers.batch).push(", last_event = ").push_bind(numbers.last_event + events);
-        query.push(", seen_at = ").push_bind(now);
+        query.push(", published = greatest(published, ").push_bind(numbers.published);
+        query.push("), seen_at = ").push_bind(now);
         query.push(" where writer_id = ").push_bind(numbers.writer_id);
         query.push(" and epoch = ").push_bind(numbers.epoch).push(" returning 1)");
         Self { query, checks: vec![("writer", 1, "loms:replaced")] }

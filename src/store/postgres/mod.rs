@@ -1,6 +1,8 @@
 //! PostgreSQL, for production.
 
 mod batch;
+mod notification_log;
+mod outbox;
 mod reads;
 mod stock_edit;
 mod verify;

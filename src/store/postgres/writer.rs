@@ -27,6 +27,7 @@ pub(super) struct PostgresWriter {
     epoch: i64,
     last_batch: i64,
     last_event: i64,
+    published: i64,
 }
 
 impl Postgres {
@@ -109,7 +110,7 @@ async fn add_writer(connection: &mut PgConnection, owner: i64, now: Time) -> Res
 impl PostgresWriter {
     fn new(connection: PgConnection, row: &WriterRow) -> Self {
         let WriterRow { writer_id, epoch, last_batch, last_event } = *row;
-        Self { connection, writer_id, epoch, last_batch, last_event }
+        Self { connection, writer_id, epoch, last_batch, last_event, published: 0 }
     }
 
     fn numbers(&self) -> Numbers {
@@ -118,6 +119,7 @@ impl PostgresWriter {
             epoch: self.epoch,
             batch: self.last_batch + 1,
             last_event: self.last_event,
+            published: self.published,
         }
     }
 
@@ -201,6 +203,14 @@ pub(super) async fn limited<T>(answer: impl Future<Output = Result<T, sqlx::Erro
 impl Writer for PostgresWriter {
     fn last_batch(&self) -> i64 {
         self.last_batch
+    }
+
+    fn last_event(&self) -> i64 {
+        self.last_event
+    }
+
+    fn keep_published(&mut self, seq: i64) {
+        self.published = seq;
     }
 
     async fn write(&mut self, changes: &[Change], now: Time) -> Result<Vec<Verdict>, WriteError> {

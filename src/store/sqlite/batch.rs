@@ -20,7 +20,8 @@ pub(super) enum Failure {
 }
 
 const CLAIM_BATCH: &str =
-    "update writers set last_batch = $3, last_event = $4, seen_at = $5 where writer_id = $1 and epoch = $2";
+    "update writers set last_batch = $3, last_event = $4, seen_at = $5, published = max(published, $6)
+     where writer_id = $1 and epoch = $2";
 
 /// Only a first edit may find no cart.
 const SAVE_CARTS: &str = "\
@@ -85,7 +86,8 @@ pub(super) async fn apply(
         .bind(numbers.epoch)
         .bind(numbers.batch)
         .bind(numbers.last_event + events)
-        .bind(now.timestamp_micros());
+        .bind(now.timestamp_micros())
+        .bind(numbers.published);
     if claim.execute(&mut *connection).await.map_err(failure)?.rows_affected() != 1 {
         return Err(Failure::Replaced);
     }

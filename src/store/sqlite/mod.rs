@@ -1,6 +1,8 @@
 //! SQLite, the embedded default: a file beside the program, nothing to install.
 
 mod batch;
+mod notification_log;
+mod outbox;
 mod reads;
 mod stock_edit;
 mod verify;

@@ -179,7 +179,7 @@ async fn cart(readers: &SqlitePool, user: &UserId) -> Result<Cart, StoreError> {
     Ok(Cart::new(version, lines))
 }
 
-async fn with_lines(readers: &SqlitePool, rows: Vec<OrderRow<i64>>) -> Result<Vec<Order>, StoreError> {
+pub(super) async fn with_lines(readers: &SqlitePool, rows: Vec<OrderRow<i64>>) -> Result<Vec<Order>, StoreError> {
     let ids: Vec<i64> = rows.iter().map(|row| row.order_id).collect();
     let lines: Vec<OrderLineRow> = sqlx::query_as(
         "select order_id, sku, name, price, count, warehouse_id from order_lines

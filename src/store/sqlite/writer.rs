@@ -20,6 +20,7 @@ pub(super) struct SqliteWriter {
     epoch: i64,
     last_batch: i64,
     last_event: i64,
+    published: i64,
 }
 
 impl Sqlite {
@@ -85,7 +86,7 @@ async fn add_writer(connection: &mut SqliteConnection, owner: i64, now: Time) ->
 impl SqliteWriter {
     fn new(connection: SqliteConnection, row: &WriterRow) -> Self {
         let WriterRow { writer_id, epoch, last_batch, last_event } = *row;
-        Self { connection, writer_id, epoch, last_batch, last_event }
+        Self { connection, writer_id, epoch, last_batch, last_event, published: 0 }
     }
 
     fn numbers(&self) -> Numbers {
@@ -94,6 +95,7 @@ impl SqliteWriter {
             epoch: self.epoch,
             batch: self.last_batch + 1,
             last_event: self.last_event,
+            published: self.published,
         }
     }
 
@@ -171,6 +173,14 @@ impl From<Failure> for WriteError {
 impl Writer for SqliteWriter {
     fn last_batch(&self) -> i64 {
         self.last_batch
+    }
+
+    fn last_event(&self) -> i64 {
+        self.last_event
+    }
+
+    fn keep_published(&mut self, seq: i64) {
+        self.published = seq;
     }
 
     async fn write(&mut self, changes: &[Change], now: Time) -> Result<Vec<Verdict>, WriteError> {

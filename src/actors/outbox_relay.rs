@@ -1,0 +1,264 @@
+//! Hands committed events to the outlet, in their order, and moves the writer's cursor after them.
+//!
+//! Woken by each commit, never by polling. What the outlet has taken is kept with the journal's next
+//! batch; after a crash in between it is offered again, and whoever consumes events knows their ids.
+//! The events that a dead writer left are handed on, too. An outlet that fails slows nobody: events
+//! wait in the database, and are offered again with rising pauses.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+
+use actix::prelude::*;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use crate::clock::Clock;
+use crate::domain::EventId;
+use crate::notifications::{Outlet, OutletError};
+use crate::store::{Store, StoreError};
+
+use super::journal::{self, Journal};
+
+/// How many events are handed over at once.
+const WINDOW_EVENTS_MAX: u32 = 500;
+/// Pause after a failure, rising from the first to the second.
+const RETRY_PAUSE_MS: (u64, u64) = (100, 5_000);
+/// How often it is looked for what dead writers left.
+const ADOPT_MS: u64 = 5_000;
+
+pub struct OutboxRelay {
+    /// `None` while events are on their way.
+    outlet: Option<Box<dyn Outlet>>,
+    store: Arc<dyn Store>,
+    io: Handle,
+    clock: Arc<dyn Clock>,
+    journal: Addr<Journal>,
+    /// The writer's last event that the outlet has taken.
+    published: EventId,
+    /// The writer's last event that is committed.
+    committed: i64,
+    pause_ms: u64,
+    /// Waits for the end of a pause.
+    resting: bool,
+    closing: Option<oneshot::Sender<()>>,
+    backlog: Arc<Backlog>,
+}
+
+/// How far the outlet is behind, for whoever watches.
+#[derive(Debug, Default)]
+pub struct Backlog {
+    pub events: AtomicI64,
+    pub failing: AtomicBool,
+}
+
+/// The writer's events up to this one are committed.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Committed(pub i64);
+
+/// Hands over what is committed as far as it can be, closes the outlet and ends.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Close(pub oneshot::Sender<()>);
+
+/// What an attempt to hand events over has come to: the last event that was taken, of this writer
+/// and of those that are dead.
+struct Relayed {
+    outlet: Box<dyn Outlet>,
+    result: Result<Option<EventId>, RelayError>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum RelayError {
+    #[error(transparent)]
+    Outlet(#[from] OutletError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl OutboxRelay {
+    /// Goes on after the last event of this writer that was published.
+    #[must_use]
+    pub fn new(
+        outlet: Box<dyn Outlet>,
+        store: Arc<dyn Store>,
+        io: Handle,
+        clock: Arc<dyn Clock>,
+        journal: Addr<Journal>,
+        published: EventId,
+        backlog: Arc<Backlog>,
+    ) -> Self {
+        Self {
+            outlet: Some(outlet),
+            store,
+            io,
+            clock,
+            journal,
+            published,
+            committed: published.seq,
+            pause_ms: RETRY_PAUSE_MS.0,
+            resting: false,
+            closing: None,
+            backlog,
+        }
+    }
+
+    fn pump(&mut self, context: &mut Context<Self>) {
+        self.backlog.events.store(self.committed - self.published.seq, Ordering::Relaxed);
+        if self.resting || self.committed <= self.published.seq {
+            return self.close_if_asked(context);
+        }
+        let Some(outlet) = self.outlet.take() else { return };
+        let relayed = hand_over(Arc::clone(&self.store), outlet, self.published);
+        self.start(relayed, context);
+    }
+
+    /// Sockets live on the I/O runtime.
+    fn start(&mut self, relayed: impl Future<Output = Relayed> + Send + 'static, context: &mut Context<Self>) {
+        let relayed = self.io.spawn(relayed).into_actor(self);
+        context.spawn(relayed.map(|relayed, relay, context| match relayed {
+            Ok(Relayed { outlet, result }) => {
+                relay.outlet = Some(outlet);
+                relay.go_on(result, context);
+            }
+            Err(error) => {
+                tracing::error!(%error, "the outbox relay was torn off; it ends");
+                context.stop();
+            }
+        }));
+    }
+
+    fn go_on(&mut self, result: Result<Option<EventId>, RelayError>, context: &mut Context<Self>) {
+        let failed = match result {
+            Ok(taken) => {
+                if let Some(taken) = taken {
+                    self.published = taken;
+                    // Where the mailbox is full the next one comes in its place.
+                    let _ = self.journal.try_send(journal::Published(taken.seq));
+                }
+                self.pause_ms = RETRY_PAUSE_MS.0;
+                false
+            }
+            Err(error) => {
+                tracing::warn!(%error, backlog.events = self.committed - self.published.seq, "events cannot be handed over");
+                true
+            }
+        };
+        self.backlog.failing.store(failed, Ordering::Relaxed);
+        if failed {
+            self.rest(context);
+        }
+        self.pump(context);
+    }
+
+    fn rest(&mut self, context: &mut Context<Self>) {
+        self.resting = true;
+        context.run_later(Duration::from_millis(self.pause_ms), |relay, context| {
+            relay.resting = false;
+            relay.pump(context);
+        });
+        self.pause_ms = RETRY_PAUSE_MS.1.min(2 * self.pause_ms);
+    }
+
+    fn adopt(&mut self, context: &mut Context<Self>) {
+        if self.resting || self.closing.is_some() {
+            return;
+        }
+        let Some(outlet) = self.outlet.take() else { return };
+        let relayed = hand_over_abandoned(Arc::clone(&self.store), outlet, self.clock.now(), self.published.writer);
+        self.start(relayed, context);
+    }
+
+    fn close_if_asked(&mut self, context: &mut Context<Self>) {
+        let Some(closed) = self.closing.take() else { return };
+        let Some(mut outlet) = self.outlet.take() else {
+            self.closing = Some(closed);
+            return;
+        };
+        let close = self.io.spawn(async move { outlet.close().await }).into_actor(self);
+        context.spawn(close.map(|_, _, context| {
+            // Whoever asked may have stopped waiting.
+            let _ = closed.send(());
+            context.stop();
+        }));
+    }
+}
+
+/// One window of a writer's events.
+async fn hand_over(store: Arc<dyn Store>, mut outlet: Box<dyn Outlet>, after: EventId) -> Relayed {
+    let result = hand_over_window(&*store, &mut *outlet, after).await;
+    Relayed { outlet, result }
+}
+
+async fn hand_over_window(
+    store: &dyn Store,
+    outlet: &mut dyn Outlet,
+    after: EventId,
+) -> Result<Option<EventId>, RelayError> {
+    let events = store.events_after(after, WINDOW_EVENTS_MAX).await?;
+    let Some(last) = events.last().map(|event| event.id) else { return Ok(None) };
+    outlet.deliver(&events).await?;
+    Ok(Some(last))
+}
+
+async fn hand_over_abandoned(
+    store: Arc<dyn Store>,
+    mut outlet: Box<dyn Outlet>,
+    now: crate::domain::Time,
+    own: i32,
+) -> Relayed {
+    let mut result = Ok(None);
+    match store.abandoned(now).await {
+        Ok(cursors) => {
+            for cursor in cursors.into_iter().filter(|cursor| cursor.writer != own) {
+                if let Err(error) = adopt_all(&*store, &mut *outlet, cursor).await {
+                    result = Err(error);
+                    break;
+                }
+            }
+        }
+        Err(error) => result = Err(error.into()),
+    }
+    Relayed { outlet, result }
+}
+
+async fn adopt_all(store: &dyn Store, outlet: &mut dyn Outlet, mut cursor: EventId) -> Result<(), RelayError> {
+    while let Some(last) = hand_over_window(store, outlet, cursor).await? {
+        store.mark_published(last).await?;
+        tracing::info!(writer.id = last.writer, event.seq = last.seq, "handed on what a dead writer left");
+        cursor = last;
+    }
+    Ok(())
+}
+
+impl Actor for OutboxRelay {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        let attach = journal::Inform(context.address().recipient());
+        if self.journal.try_send(attach).is_err() {
+            context.stop();
+        }
+        context.run_interval(Duration::from_millis(ADOPT_MS), Self::adopt);
+    }
+}
+
+impl Handler<Committed> for OutboxRelay {
+    type Result = ();
+
+    fn handle(&mut self, Committed(seq): Committed, context: &mut Self::Context) {
+        self.committed = self.committed.max(seq);
+        self.pump(context);
+    }
+}
+
+impl Handler<Close> for OutboxRelay {
+    type Result = ();
+
+    fn handle(&mut self, Close(closed): Close, context: &mut Self::Context) {
+        // What waits for the end of a pause waits for the next start instead.
+        self.closing = Some(closed);
+        self.pump(context);
+    }
+}

@@ -1,0 +1,100 @@
+//! A connection to RabbitMQ, for one who publishes or consumes. It is never mended: after any error
+//! it is dropped and another one is opened.
+
+use std::time::Duration;
+
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::topology;
+
+/// Every answer of the broker is there within this time: under an alarm it stops reading, and
+/// would let everybody wait.
+pub const BROKER_MS_MAX: u64 = 10_000;
+
+/// Why the broker did not do what was asked. Names no password.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    #[error("the broker does not answer in time")]
+    TimedOut,
+    #[error("the broker failed: {0}")]
+    Failed(#[from] lapin::Error),
+    /// It has no room, or no queue takes the message.
+    #[error("the broker refuses messages: {0}")]
+    Refused(String),
+}
+
+pub struct Broker {
+    connection: Connection,
+    pub channel: Channel,
+}
+
+/// A message to be published.
+pub struct Outgoing {
+    /// Empty for the exchange that takes a queue's name as the routing key.
+    pub exchange: &'static str,
+    pub routing_key: String,
+    pub properties: BasicProperties,
+    pub body: Vec<u8>,
+}
+
+impl Broker {
+    /// Connects, declares what the program needs, and asks for confirms.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    pub async fn connect(url: &SecretString, name: &str) -> Result<Self, BrokerError> {
+        limited(async {
+            let properties = ConnectionProperties::default().with_connection_name(name.into());
+            let connection = Connection::connect(url.expose_secret(), properties).await?;
+            let channel = connection.create_channel().await?;
+            topology::declare(&channel).await?;
+            channel.confirm_select(ConfirmSelectOptions::default()).await?;
+            Ok(Self { connection, channel })
+        })
+        .await
+    }
+
+    /// Publishes the messages in their order, and waits until the broker has taken responsibility
+    /// for every one. After an error some of them may be there.
+    ///
+    /// # Errors
+    /// [`BrokerError`]; the connection is of no further use.
+    pub async fn publish(&self, messages: Vec<Outgoing>) -> Result<(), BrokerError> {
+        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+        limited(async {
+            let mut confirms = Vec::with_capacity(messages.len());
+            for message in messages {
+                let Outgoing { exchange, routing_key, properties, body } = message;
+                let sent = self.channel.basic_publish(exchange.into(), routing_key.into(), options, &body, properties);
+                confirms.push(sent.await?);
+            }
+            for confirm in confirms {
+                match confirm.await? {
+                    Confirmation::Ack(None) => {}
+                    Confirmation::Ack(Some(returned)) | Confirmation::Nack(Some(returned)) => {
+                        return Err(BrokerError::Refused(returned.reply_text.to_string()));
+                    }
+                    Confirmation::Nack(None) => return Err(BrokerError::Refused("a queue is full".to_owned())),
+                    Confirmation::NotRequested => return Err(BrokerError::Refused("it confirms nothing".to_owned())),
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    pub async fn close(self) {
+        let closed = limited(async { Ok(self.connection.close(200, "OK".into()).await?) }).await;
+        if let Err(error) = closed {
+            tracing::debug!(%error, "the broker's connection was not closed in good order");
+        }
+    }
+}
+
+/// Ends a wait that the broker does not end in time.
+pub async fn limited<T>(answer: impl Future<Output = Result<T, BrokerError>>) -> Result<T, BrokerError> {
+    let limit = Duration::from_millis(BROKER_MS_MAX);
+    tokio::time::timeout(limit, answer).await.unwrap_or(Err(BrokerError::TimedOut))
+}

@@ -1,0 +1,137 @@
+//! `loms notifications`: takes events from the queue, tells of them, and acknowledges after.
+//!
+//! What could not be told waits in a retry queue, in the end in the parking queue. A message that
+//! is no event goes to the parking queue with the reason, and the queue behind it moves on.
+
+use std::time::Duration;
+
+use futures_util::{FutureExt, StreamExt};
+use lapin::message::Delivery;
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Consumer};
+use secrecy::SecretString;
+
+use crate::domain::OrderEvent;
+use crate::store::StoreError;
+
+use super::broker::{Broker, BrokerError, Outgoing, limited};
+use super::message;
+use super::notifier::{Notifier, Verdict};
+use super::topology::{PARKING_QUEUE, QUEUE, RETRY_QUEUES};
+
+/// How many messages this process holds that it has not acknowledged.
+const PREFETCH_MESSAGES: u16 = 100;
+/// Pause between two attempts to reach the broker, rising from the first to the second.
+const RECONNECT_PAUSE_MS: (u64, u64) = (100, 10_000);
+/// Why a message was parked, in its headers.
+pub const REASON_HEADER: &str = "x-loms-reason";
+/// How often it was tried, in its headers: what the broker counts is lost when a message is published again.
+pub const ATTEMPTS_HEADER: &str = "x-loms-attempts";
+
+#[derive(Debug, thiserror::Error)]
+enum ConsumerError {
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the broker has ended the consumer")]
+    Cancelled,
+}
+
+/// Consumes until `stop` comes true; whatever fails is tried again.
+pub async fn run(url: &SecretString, notifier: &Notifier, stop: impl Future<Output = ()>) {
+    let mut stop = std::pin::pin!(stop.fuse());
+    let mut pause_ms = RECONNECT_PAUSE_MS.0;
+    loop {
+        let consumed = tokio::select! {
+            () = &mut stop => return,
+            consumed = consume(url, notifier) => consumed,
+        };
+        if let Err(failure) = consumed {
+            tracing::warn!(error = %failure.error, "the queue cannot be consumed; trying again");
+            pause_ms = if failure.had_begun { RECONNECT_PAUSE_MS.0 } else { RECONNECT_PAUSE_MS.1.min(2 * pause_ms) };
+        }
+        tokio::select! {
+            () = &mut stop => return,
+            () = tokio::time::sleep(Duration::from_millis(pause_ms)) => {}
+        }
+    }
+}
+
+struct ConsumeFailure {
+    error: ConsumerError,
+    /// Messages could be taken before it failed.
+    had_begun: bool,
+}
+
+async fn consume(url: &SecretString, notifier: &Notifier) -> Result<(), ConsumeFailure> {
+    let early = |error: BrokerError| ConsumeFailure { error: error.into(), had_begun: false };
+    let broker = Broker::connect(url, "loms notifications").await.map_err(early)?;
+    let mut consumer = limited(start(&broker)).await.map_err(early)?;
+    tracing::info!("taking events from the queue {QUEUE}");
+    loop {
+        let worked = work_off(&broker, &mut consumer, notifier).await;
+        worked.map_err(|error| ConsumeFailure { error, had_begun: true })?;
+    }
+}
+
+async fn start(broker: &Broker) -> Result<Consumer, BrokerError> {
+    let channel = &broker.channel;
+    channel.basic_qos(PREFETCH_MESSAGES, BasicQosOptions::default()).await?;
+    let options = BasicConsumeOptions::default();
+    Ok(channel.basic_consume(QUEUE.into(), "".into(), options, FieldTable::default()).await?)
+}
+
+/// Waits for a message, takes what has come with it, tells of all, and acknowledges.
+async fn work_off(broker: &Broker, consumer: &mut Consumer, notifier: &Notifier) -> Result<(), ConsumerError> {
+    let mut deliveries = vec![consumer.next().await.ok_or(ConsumerError::Cancelled)?.map_err(BrokerError::from)?];
+    while let Some(Some(delivery)) = consumer.next().now_or_never() {
+        deliveries.push(delivery.map_err(BrokerError::from)?);
+    }
+    let mut events: Vec<OrderEvent> = Vec::with_capacity(deliveries.len());
+    let mut elsewhere = Vec::new();
+    let mut of_events = Vec::with_capacity(deliveries.len());
+    for delivery in &deliveries {
+        match message::read(&delivery.data) {
+            Ok(event) => {
+                events.push(event);
+                of_events.push(delivery);
+            }
+            Err(error) => elsewhere.push(parked(delivery, &error.to_string())),
+        }
+    }
+    let verdicts = notifier.notify(&events, false).await?;
+    for (delivery, verdict) in of_events.into_iter().zip(verdicts) {
+        match verdict {
+            Verdict::Done => {}
+            Verdict::Again { attempts } => elsewhere.push(again(delivery, attempts)),
+            Verdict::GivenUp { reason } => elsewhere.push(parked(delivery, &reason)),
+        }
+    }
+    broker.publish(elsewhere).await?;
+    let Some(last) = deliveries.last() else { return Ok(()) };
+    let all = BasicAckOptions { multiple: true };
+    limited(async { last.acker.ack(all).await.map(drop).map_err(BrokerError::from) }).await?;
+    Ok(())
+}
+
+fn again(delivery: &Delivery, attempts: u32) -> Outgoing {
+    let last = RETRY_QUEUES.len() - 1;
+    let at = usize::try_from(attempts.saturating_sub(1)).unwrap_or(last).min(last);
+    let header = (ATTEMPTS_HEADER, AMQPValue::LongLongInt(attempts.into()));
+    moved(delivery, RETRY_QUEUES[at].name, header)
+}
+
+fn parked(delivery: &Delivery, reason: &str) -> Outgoing {
+    tracing::warn!(reason, "a message is parked");
+    moved(delivery, PARKING_QUEUE, (REASON_HEADER, AMQPValue::LongString(reason.into())))
+}
+
+/// The same message for another queue.
+fn moved(delivery: &Delivery, queue: &'static str, header: (&'static str, AMQPValue)) -> Outgoing {
+    let mut headers = delivery.properties.headers().clone().unwrap_or_default();
+    headers.insert(header.0.into(), header.1);
+    let properties: BasicProperties = delivery.properties.clone().with_headers(headers);
+    Outgoing { exchange: "", routing_key: queue.to_owned(), properties, body: delivery.data.clone() }
+}

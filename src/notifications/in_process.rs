@@ -1,0 +1,49 @@
+//! The outlet without a broker: the same notifier, in this process.
+//!
+//! What has to be tried again stands in the database with its time, so it survives a stop.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::clock::Clock;
+use crate::domain::OrderEvent;
+use crate::store::{Store, StoreError};
+
+use super::notifier::Notifier;
+use super::{Outlet, OutletError};
+
+/// How often it is looked for what is to be tried again.
+const RETRY_PAUSE_MS: u64 = 1_000;
+/// How many events are tried again at once.
+const RETRY_EVENTS_MAX: u32 = 100;
+
+pub struct InProcess(pub Arc<Notifier>);
+
+#[async_trait]
+impl Outlet for InProcess {
+    async fn deliver(&mut self, events: &[OrderEvent]) -> Result<(), OutletError> {
+        self.0.notify(events, true).await.map(drop).map_err(OutletError::Store)
+    }
+
+    async fn close(&mut self) {}
+}
+
+/// Tries again what is due, until the process ends.
+pub async fn retry(notifier: Arc<Notifier>, store: Arc<dyn Store>, clock: Arc<dyn Clock>) {
+    loop {
+        if let Err(error) = retry_once(&notifier, &*store, &*clock).await {
+            tracing::warn!(%error, "what is to be notified again could not be read");
+        }
+        tokio::time::sleep(Duration::from_millis(RETRY_PAUSE_MS)).await;
+    }
+}
+
+async fn retry_once(notifier: &Notifier, store: &dyn Store, clock: &dyn Clock) -> Result<(), StoreError> {
+    let due = store.due(clock.now(), RETRY_EVENTS_MAX).await?;
+    if !due.is_empty() {
+        notifier.notify(&store.events(&due).await?, true).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,134 @@
+//! Tells users of events: on every channel once, however often an event arrives.
+//!
+//! What became of an event on a channel is recorded before the event is acknowledged to whoever
+//! brought it. A crash in between brings the event again, and what was sent is not sent again. A crash
+//! between the sending and the record repeats the sending, under the same event id.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use chrono::TimeDelta;
+
+use crate::clock::Clock;
+use crate::domain::contact::Contact;
+use crate::domain::order::Status;
+use crate::domain::{EventId, OrderEvent, Time, UserId};
+use crate::store::StoreError;
+use crate::store::notification_log::{Attempt, NotificationLog, Told};
+
+use super::channels::{Channel, ChannelError, Delivery};
+use super::topology::RETRY_QUEUES;
+
+/// After so many attempts, the first and one after each delay, an event is given up.
+pub const ATTEMPTS_MAX: u32 = 1 + RETRY_QUEUES.len() as u32;
+
+pub struct Notifier {
+    channels: Vec<Box<dyn Channel>>,
+    log: Arc<dyn NotificationLog>,
+    clock: Arc<dyn Clock>,
+}
+
+/// What is to be done with an event now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Every channel has sent it, or has nobody to send it to.
+    Done,
+    /// Some channel is to try again; so many attempts were made.
+    Again { attempts: u32 },
+    /// Some channel has given up.
+    GivenUp { reason: String },
+}
+
+impl Notifier {
+    #[must_use]
+    pub fn new(channels: Vec<Box<dyn Channel>>, log: Arc<dyn NotificationLog>, clock: Arc<dyn Clock>) -> Self {
+        Self { channels, log, clock }
+    }
+
+    /// Tells of each of the events where that was not done yet; a verdict for each, in their order.
+    /// Whether the program itself is to bring back what has to be tried again is told by `alone`.
+    ///
+    /// # Errors
+    /// [`StoreError`]: nothing is recorded, and the same events may come again.
+    pub async fn notify(&self, events: &[OrderEvent], alone: bool) -> Result<Vec<Verdict>, StoreError> {
+        let ids: Vec<EventId> = events.iter().map(|event| event.id).collect();
+        let known = self.log.known(&ids).await?;
+        let known: HashMap<(EventId, &str), (Told, u32)> =
+            known.iter().map(|row| ((row.event, row.channel.as_str()), (row.told, row.attempts))).collect();
+        let contacts = self.contacts(events).await?;
+        let mut verdicts = Vec::with_capacity(events.len());
+        let mut attempts = Vec::new();
+        for event in events {
+            let mut verdict = Verdict::Done;
+            // That an order is new is told by what it becomes at once.
+            for channel in self.channels.iter().filter(|_| event.status != Status::New) {
+                let before = known.get(&(event.id, channel.name())).copied();
+                if matches!(before, Some((Told::Sent | Told::Skipped, _))) {
+                    continue;
+                }
+                let number = match before {
+                    // An operator has put it back: it starts anew.
+                    Some((Told::Failed, _)) | None => 1,
+                    Some((_, attempts)) => attempts + 1,
+                };
+                let sent = channel.send(event, contacts.get(&event.user)).await;
+                let attempt = self.attempt(event, channel.name(), number, sent, alone);
+                verdict = verdict.and(&attempt);
+                attempts.push(attempt);
+            }
+            verdicts.push(verdict);
+        }
+        if !attempts.is_empty() {
+            self.log.record(&attempts).await?;
+        }
+        Ok(verdicts)
+    }
+
+    async fn contacts(&self, events: &[OrderEvent]) -> Result<HashMap<UserId, Contact>, StoreError> {
+        let mut users: Vec<UserId> = events.iter().map(|event| event.user.clone()).collect();
+        users.sort_unstable();
+        users.dedup();
+        Ok(self.log.contacts(&users).await?.into_iter().collect())
+    }
+
+    fn attempt<'a>(
+        &self,
+        event: &'a OrderEvent,
+        channel: &'static str,
+        attempts: u32,
+        sent: Result<Delivery, ChannelError>,
+        alone: bool,
+    ) -> Attempt<'a> {
+        let at = self.clock.now();
+        let (told, reason) = match sent {
+            Ok(Delivery::Sent) => (Told::Sent, None),
+            Ok(Delivery::Skipped(why)) => (Told::Skipped, Some(why.to_owned())),
+            Err(ChannelError::Later(why)) if attempts < ATTEMPTS_MAX => (Told::Waiting, Some(why)),
+            Err(ChannelError::Later(why) | ChannelError::Never(why)) => (Told::Failed, Some(why)),
+        };
+        if let Some(reason) = reason.as_deref().filter(|_| matches!(told, Told::Waiting | Told::Failed)) {
+            tracing::warn!(event.id = %event.id, channel, attempts, reason, "a user could not be notified");
+        }
+        let next_attempt_at = (alone && told == Told::Waiting).then(|| next_attempt_at(at, attempts));
+        Attempt { event, channel, told, attempts, reason, at, next_attempt_at }
+    }
+}
+
+impl Verdict {
+    /// The verdict on the event, with what became of it on another channel.
+    fn and(self, attempt: &Attempt<'_>) -> Self {
+        match (self, attempt.told) {
+            (Self::Again { attempts }, Told::Waiting) => Self::Again { attempts: attempts.min(attempt.attempts) },
+            (_, Told::Waiting) => Self::Again { attempts: attempt.attempts },
+            (Self::Done, Told::Failed) => Self::GivenUp { reason: attempt.reason.clone().unwrap_or_default() },
+            (verdict, _) => verdict,
+        }
+    }
+}
+
+/// As late as the broker would bring it again.
+fn next_attempt_at(now: Time, attempts: u32) -> Time {
+    let last = RETRY_QUEUES.len() - 1;
+    let at = usize::try_from(attempts.saturating_sub(1)).unwrap_or(last).min(last);
+    now + TimeDelta::milliseconds(RETRY_QUEUES[at].delay_ms)
+}

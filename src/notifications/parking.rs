@@ -1,0 +1,69 @@
+//! The parking queue: what is in it, and putting it back.
+
+use lapin::message::BasicGetMessage;
+use lapin::options::{BasicAckOptions, BasicGetOptions, BasicNackOptions};
+use lapin::types::AMQPValue;
+use secrecy::SecretString;
+
+use super::broker::{Broker, BrokerError, Outgoing, limited};
+use super::consumer::REASON_HEADER;
+use super::topology::{PARKING_QUEUE, QUEUE};
+
+/// A parked message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parked {
+    /// The event's id; `None` for what is no event.
+    pub id: Option<String>,
+    pub reason: String,
+    /// Whether it was put back.
+    pub put_back: bool,
+}
+
+/// Looks at every parked message once, and puts back those that are wanted: all of them, or those
+/// with one of the ids. A dry run leaves everything where it is.
+///
+/// # Errors
+/// [`BrokerError`]; what was put back so far stays so.
+pub async fn redrive(url: &SecretString, ids: &[String], dry_run: bool) -> Result<Vec<Parked>, BrokerError> {
+    let broker = Broker::connect(url, "loms notifications redrive").await?;
+    let mut seen = Vec::new();
+    // Held until the end: what goes back to the queue earlier would be met again.
+    let mut left = Vec::new();
+    while let Some(message) = limited(get(&broker)).await? {
+        let id = message.delivery.properties.message_id().as_ref().map(ToString::to_string);
+        let wanted = ids.is_empty() || id.as_ref().is_some_and(|id| ids.contains(id));
+        let put_back = wanted && !dry_run;
+        seen.push(Parked { id, reason: reason(&message), put_back });
+        if put_back {
+            broker.publish(vec![outgoing(&message)]).await?;
+            limited(async { Ok(message.delivery.acker.ack(BasicAckOptions::default()).await.map(drop)?) }).await?;
+        } else {
+            left.push(message);
+        }
+    }
+    let back = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
+    for message in left {
+        limited(async { Ok(message.delivery.acker.nack(back).await.map(drop)?) }).await?;
+    }
+    broker.close().await;
+    Ok(seen)
+}
+
+async fn get(broker: &Broker) -> Result<Option<BasicGetMessage>, BrokerError> {
+    Ok(broker.channel.basic_get(PARKING_QUEUE.into(), BasicGetOptions::default()).await?)
+}
+
+fn reason(message: &BasicGetMessage) -> String {
+    let headers = message.delivery.properties.headers().as_ref();
+    let header = headers.and_then(|headers| headers.inner().get(REASON_HEADER));
+    match header {
+        Some(AMQPValue::LongString(text)) => text.to_string(),
+        _ => "delivered too often".to_owned(),
+    }
+}
+
+/// As it first came, without what happened to it since.
+fn outgoing(message: &BasicGetMessage) -> Outgoing {
+    let properties = message.delivery.properties.clone().with_headers(Default::default());
+    Outgoing { exchange: "", routing_key: QUEUE.to_owned(), properties, body: message.delivery.data.clone() }
+}

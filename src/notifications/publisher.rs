@@ -1,0 +1,62 @@
+//! The outlet towards RabbitMQ: publishes events with confirms, in their order.
+
+use async_trait::async_trait;
+use lapin::BasicProperties;
+use secrecy::SecretString;
+
+use crate::domain::OrderEvent;
+
+use super::broker::{Broker, Outgoing};
+use super::{Outlet, OutletError, message, topology};
+
+/// Delivery mode 2: the message is kept on disk.
+const PERSISTENT: u8 = 2;
+
+pub struct Publisher {
+    url: SecretString,
+    /// ISO 4217.
+    currency: String,
+    broker: Option<Broker>,
+}
+
+impl Publisher {
+    #[must_use]
+    pub fn new(url: SecretString, currency: String) -> Self {
+        Self { url, currency, broker: None }
+    }
+
+    fn message(&self, event: &OrderEvent) -> Outgoing {
+        let properties = BasicProperties::default()
+            .with_content_type(message::CONTENT_TYPE.into())
+            .with_delivery_mode(PERSISTENT)
+            .with_message_id(event.id.to_string().into())
+            .with_type(message::type_of(event).into());
+        Outgoing {
+            exchange: topology::EXCHANGE,
+            routing_key: format!("order.{}", event.status.as_str()),
+            properties,
+            body: message::write(event, &self.currency),
+        }
+    }
+}
+
+#[async_trait]
+impl Outlet for Publisher {
+    async fn deliver(&mut self, events: &[OrderEvent]) -> Result<(), OutletError> {
+        // Put back only after a success: a connection that failed once is not trusted again.
+        let broker = match self.broker.take() {
+            Some(broker) => broker,
+            None => Broker::connect(&self.url, "loms outbox relay").await.map_err(OutletError::Broker)?,
+        };
+        let messages = events.iter().map(|event| self.message(event)).collect();
+        broker.publish(messages).await.map_err(OutletError::Broker)?;
+        self.broker = Some(broker);
+        Ok(())
+    }
+
+    async fn close(&mut self) {
+        if let Some(broker) = self.broker.take() {
+            broker.close().await;
+        }
+    }
+}

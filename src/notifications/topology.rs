@@ -1,0 +1,134 @@
+//! The exchange and the queues, described once: the program declares them from here, and
+//! `rabbitmq/definitions.json` is made from here.
+//!
+//! Queue type, limits, dead-letter strategy and overflow are all stated, for their defaults differ
+//! between RabbitMQ 3.10, 4.0 and 4.3.
+
+use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{Channel, ExchangeKind};
+use serde_json::{Value, json};
+
+/// Every event goes here, with the routing key `order.<status>`.
+pub const EXCHANGE: &str = "loms.orders";
+/// Where notifiers take events from.
+pub const QUEUE: &str = "notifications";
+/// Where messages end that could not be told; an operator puts them back.
+pub const PARKING_QUEUE: &str = "notifications.parked";
+/// Queues in which a message waits for its next attempt, by rising delay.
+pub const RETRY_QUEUES: [RetryQueue; 3] = [
+    RetryQueue { name: "notifications.retry.5s", delay_ms: 5_000 },
+    RetryQueue { name: "notifications.retry.1m", delay_ms: 60_000 },
+    RetryQueue { name: "notifications.retry.10m", delay_ms: 600_000 },
+];
+/// All events of orders.
+const BINDING: &str = "order.#";
+/// Past it the broker refuses messages, and they stay in the outbox.
+const QUEUE_MESSAGES_MAX: i64 = 1_000_000;
+/// A message that was given back this often, because its consumers died, is parked.
+const DELIVERIES_MAX: i64 = 20;
+
+pub struct RetryQueue {
+    pub name: &'static str,
+    pub delay_ms: i64,
+}
+
+struct Queue {
+    name: &'static str,
+    arguments: Vec<(&'static str, Argument)>,
+}
+
+enum Argument {
+    Text(&'static str),
+    Number(i64),
+}
+
+/// Declares everything; what is there already must be the same.
+///
+/// # Errors
+/// Where the broker refuses, or has something else under one of the names.
+pub async fn declare(channel: &Channel) -> Result<(), lapin::Error> {
+    let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
+    channel.exchange_declare(EXCHANGE.into(), ExchangeKind::Topic, durable, FieldTable::default()).await?;
+    for queue in queues() {
+        let mut arguments = FieldTable::default();
+        for (name, argument) in queue.arguments {
+            let value = match argument {
+                Argument::Text(text) => AMQPValue::LongString(text.into()),
+                Argument::Number(number) => AMQPValue::LongLongInt(number),
+            };
+            arguments.insert(name.into(), value);
+        }
+        channel.queue_declare(queue.name.into(), QueueDeclareOptions::durable(), arguments).await?;
+    }
+    let options = QueueBindOptions::default();
+    channel.queue_bind(QUEUE.into(), EXCHANGE.into(), BINDING.into(), options, FieldTable::default()).await
+}
+
+/// The same as RabbitMQ loads it at its start, in a virtual host of this name.
+#[must_use]
+pub fn definitions(virtual_host: &str) -> Value {
+    let queue = |queue: Queue| {
+        let arguments = queue.arguments.into_iter().map(|(name, argument)| {
+            let value = match argument {
+                Argument::Text(text) => json!(text),
+                Argument::Number(number) => json!(number),
+            };
+            (name.to_owned(), value)
+        });
+        let arguments: serde_json::Map<String, Value> = arguments.collect();
+        json!({ "name": queue.name, "vhost": virtual_host, "durable": true, "auto_delete": false, "arguments": arguments })
+    };
+    json!({
+        "exchanges": [{
+            "name": EXCHANGE, "vhost": virtual_host, "type": "topic", "durable": true, "auto_delete": false,
+            "internal": false, "arguments": {},
+        }],
+        "queues": queues().into_iter().map(queue).collect::<Vec<_>>(),
+        "bindings": [{
+            "source": EXCHANGE, "vhost": virtual_host, "destination": QUEUE, "destination_type": "queue",
+            "routing_key": BINDING, "arguments": {},
+        }],
+    })
+}
+
+fn queues() -> Vec<Queue> {
+    let mut queues = vec![
+        Queue {
+            name: QUEUE,
+            arguments: [
+                durable(),
+                dead_letters_to(PARKING_QUEUE),
+                vec![
+                    ("x-delivery-limit", Argument::Number(DELIVERIES_MAX)),
+                    ("x-max-length", Argument::Number(QUEUE_MESSAGES_MAX)),
+                ],
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
+        },
+        Queue { name: PARKING_QUEUE, arguments: durable() },
+    ];
+    queues.extend(RETRY_QUEUES.into_iter().map(|retry| {
+        let delay = vec![("x-message-ttl", Argument::Number(retry.delay_ms))];
+        Queue {
+            name: retry.name,
+            arguments: [durable(), dead_letters_to(QUEUE), delay].into_iter().flatten().collect(),
+        }
+    }));
+    queues
+}
+
+fn durable() -> Vec<(&'static str, Argument)> {
+    vec![("x-queue-type", Argument::Text("quorum")), ("x-overflow", Argument::Text("reject-publish"))]
+}
+
+/// At least once: the broker keeps the message until the other queue has it.
+fn dead_letters_to(queue: &'static str) -> Vec<(&'static str, Argument)> {
+    vec![
+        ("x-dead-letter-exchange", Argument::Text("")),
+        ("x-dead-letter-routing-key", Argument::Text(queue)),
+        ("x-dead-letter-strategy", Argument::Text("at-least-once")),
+    ]
+}

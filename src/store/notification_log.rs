@@ -1,0 +1,107 @@
+//! What users were told, and how they can be reached.
+
+use async_trait::async_trait;
+
+use crate::domain::contact::Contact;
+use crate::domain::order::Status;
+use crate::domain::{EventId, OrderEvent, OrderId, Time, UserId};
+
+use super::StoreError;
+
+/// What became of an event on a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    Sent,
+    /// There was nobody to send it to.
+    Skipped,
+    /// It is to be tried again.
+    Waiting,
+    /// It will not be tried again by itself.
+    Failed,
+}
+
+/// An attempt to tell a user of an event on a channel, and what became of it.
+#[derive(Debug, Clone)]
+pub struct Attempt<'a> {
+    pub event: &'a OrderEvent,
+    pub channel: &'static str,
+    pub told: Told,
+    /// Which attempt it was, from 1.
+    pub attempts: u32,
+    pub reason: Option<String>,
+    pub at: Time,
+    /// When the program itself is to try again, where no broker brings the event again.
+    pub next_attempt_at: Option<Time>,
+}
+
+/// An event and a channel of which something is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    pub event: EventId,
+    pub channel: String,
+    pub told: Told,
+    pub attempts: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notification {
+    /// Ascending in the order of the first attempts.
+    pub id: i64,
+    pub event_id: String,
+    pub channel: String,
+    pub user: UserId,
+    pub order: OrderId,
+    pub status: Status,
+    pub told: Told,
+    pub attempts: u32,
+    pub reason: Option<String>,
+    pub at: Time,
+}
+
+/// Which notifications to list, newest first.
+#[derive(Debug, Clone, Default)]
+pub struct NotificationFilter {
+    pub user: Option<UserId>,
+    /// Only those with a smaller id.
+    pub before: Option<i64>,
+    pub limit: u32,
+}
+
+#[async_trait]
+pub trait NotificationLog: Send + Sync {
+    /// What is known of these events.
+    async fn known(&self, events: &[EventId]) -> Result<Vec<Known>, StoreError>;
+
+    /// Records attempts, all or none.
+    async fn record(&self, attempts: &[Attempt<'_>]) -> Result<(), StoreError>;
+
+    /// Events that are to be tried again by now, the longest due first.
+    async fn due(&self, now: Time, limit: u32) -> Result<Vec<EventId>, StoreError>;
+
+    async fn notifications(&self, filter: &NotificationFilter) -> Result<Vec<Notification>, StoreError>;
+
+    /// How these users can be reached, as far as they said.
+    async fn contacts(&self, users: &[UserId]) -> Result<Vec<(UserId, Contact)>, StoreError>;
+
+    async fn set_contact(&self, user: &UserId, contact: &Contact, now: Time) -> Result<(), StoreError>;
+}
+
+impl Told {
+    pub const ALL: [Self; 4] = [Self::Sent, Self::Skipped, Self::Waiting, Self::Failed];
+
+    /// As it stands in the database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Skipped => "skipped",
+            Self::Waiting => "waiting",
+            Self::Failed => "failed",
+        }
+    }
+
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|told| told.as_str() == text)
+    }
+}

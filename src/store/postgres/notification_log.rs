@@ -1,0 +1,105 @@
+//! What users were told, and how they can be reached.
+
+use async_trait::async_trait;
+
+use crate::domain::contact::Contact;
+use crate::domain::{EventId, Time, UserId};
+use crate::store::StoreError;
+use crate::store::notification_log::{Attempt, Known, Notification, NotificationFilter, NotificationLog};
+use crate::store::reading::{self, NotificationRow};
+
+use super::Postgres;
+
+#[async_trait]
+impl NotificationLog for Postgres {
+    async fn known(&self, events: &[EventId]) -> Result<Vec<Known>, StoreError> {
+        let rows =
+            sqlx::query_as("select event_id, channel, outcome, attempts from notifications where event_id = any($1)")
+                .bind(events.iter().map(EventId::to_string).collect::<Vec<_>>())
+                .fetch_all(&self.readers)
+                .await
+                .map_err(StoreError)?;
+        reading::known(rows)
+    }
+
+    async fn record(&self, attempts: &[Attempt<'_>]) -> Result<(), StoreError> {
+        sqlx::query(
+            "insert into notifications (event_id, channel, user_id, order_id, status, outcome, attempts, reason,
+                                        attempted_at, next_attempt_at)
+             select * from unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[],
+                                  $7::integer[], $8::text[], $9::timestamptz[], $10::timestamptz[])
+             on conflict (event_id, channel) do update set
+                 outcome = excluded.outcome, attempts = excluded.attempts, reason = excluded.reason,
+                 attempted_at = excluded.attempted_at, next_attempt_at = excluded.next_attempt_at
+             where notifications.outcome <> 'sent'",
+        )
+        .bind(attempts.iter().map(|attempt| attempt.event.id.to_string()).collect::<Vec<_>>())
+        .bind(attempts.iter().map(|attempt| attempt.channel).collect::<Vec<_>>())
+        .bind(attempts.iter().map(|attempt| attempt.event.user.as_str()).collect::<Vec<_>>())
+        .bind(attempts.iter().map(|attempt| attempt.event.order.0).collect::<Vec<_>>())
+        .bind(attempts.iter().map(|attempt| attempt.event.status.as_str()).collect::<Vec<_>>())
+        .bind(attempts.iter().map(|attempt| attempt.told.as_str()).collect::<Vec<_>>())
+        .bind(attempts.iter().map(|attempt| i32::try_from(attempt.attempts).unwrap_or(i32::MAX)).collect::<Vec<_>>())
+        .bind(attempts.iter().map(|attempt| attempt.reason.as_deref()).collect::<Vec<_>>())
+        .bind(attempts.iter().map(|attempt| attempt.at).collect::<Vec<_>>())
+        .bind(attempts.iter().map(|attempt| attempt.next_attempt_at).collect::<Vec<_>>())
+        .execute(&self.readers)
+        .await
+        .map(drop)
+        .map_err(StoreError)
+    }
+
+    async fn due(&self, now: Time, limit: u32) -> Result<Vec<EventId>, StoreError> {
+        let ids: Vec<String> = sqlx::query_scalar(
+            "select event_id from notifications where next_attempt_at <= $1 order by next_attempt_at limit $2",
+        )
+        .bind(now)
+        .bind(i64::from(limit))
+        .fetch_all(&self.readers)
+        .await
+        .map_err(StoreError)?;
+        ids.iter().map(|id| reading::event_id_of(id)).collect()
+    }
+
+    async fn notifications(&self, filter: &NotificationFilter) -> Result<Vec<Notification>, StoreError> {
+        let rows: Vec<NotificationRow<Time>> = sqlx::query_as(
+            "select notification_id, event_id, channel, user_id, order_id, status, outcome, attempts, reason,
+                    attempted_at
+             from notifications
+             where ($1::text is null or user_id = $1) and ($2::bigint is null or notification_id < $2)
+             order by notification_id desc limit $3",
+        )
+        .bind(filter.user.as_ref().map(UserId::as_str))
+        .bind(filter.before)
+        .bind(i64::from(filter.limit))
+        .fetch_all(&self.readers)
+        .await
+        .map_err(StoreError)?;
+        reading::notifications(rows)
+    }
+
+    async fn contacts(&self, users: &[UserId]) -> Result<Vec<(UserId, Contact)>, StoreError> {
+        let rows = sqlx::query_as("select user_id, email, locale from contacts where user_id = any($1)")
+            .bind(users.iter().map(UserId::as_str).collect::<Vec<_>>())
+            .fetch_all(&self.readers)
+            .await
+            .map_err(StoreError)?;
+        reading::contacts(rows)
+    }
+
+    async fn set_contact(&self, user: &UserId, contact: &Contact, now: Time) -> Result<(), StoreError> {
+        sqlx::query(
+            "insert into contacts (user_id, email, locale, updated_at) values ($1, $2, $3, $4)
+             on conflict (user_id) do update set
+                 email = excluded.email, locale = excluded.locale, updated_at = excluded.updated_at",
+        )
+        .bind(user.as_str())
+        .bind(&contact.email)
+        .bind(contact.locale.as_str())
+        .bind(now)
+        .execute(&self.readers)
+        .await
+        .map(drop)
+        .map_err(StoreError)
+    }
+}

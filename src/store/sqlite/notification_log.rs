@@ -1,0 +1,115 @@
+//! What users were told, and how they can be reached.
+
+use async_trait::async_trait;
+
+use crate::domain::contact::Contact;
+use crate::domain::{EventId, Time, UserId};
+use crate::store::StoreError;
+use crate::store::notification_log::{Attempt, Known, Notification, NotificationFilter, NotificationLog};
+use crate::store::reading::{self, NotificationRow};
+
+use super::{Sqlite, json};
+
+#[async_trait]
+impl NotificationLog for Sqlite {
+    async fn known(&self, events: &[EventId]) -> Result<Vec<Known>, StoreError> {
+        let rows = sqlx::query_as("select event_id, channel, outcome, attempts from notifications where event_id in (select value from json_each($1))")
+            .bind(json(&events.iter().map(EventId::to_string).collect::<Vec<_>>()))
+            .fetch_all(&self.readers)
+            .await
+            .map_err(StoreError)?;
+        reading::known(rows)
+    }
+
+    async fn record(&self, attempts: &[Attempt<'_>]) -> Result<(), StoreError> {
+        sqlx::query(
+            "insert into notifications (event_id, channel, user_id, order_id, status, outcome, attempts, reason,
+                                        attempted_at, next_attempt_at)
+             select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,
+                    value ->> 7, value ->> 8, value ->> 9
+             from json_each($1) where true
+             on conflict (event_id, channel) do update set
+                 outcome = excluded.outcome, attempts = excluded.attempts, reason = excluded.reason,
+                 attempted_at = excluded.attempted_at, next_attempt_at = excluded.next_attempt_at
+             where notifications.outcome <> 'sent'",
+        )
+        .bind(json(&attempts.iter().map(row).collect::<Vec<_>>()))
+        .execute(&self.readers)
+        .await
+        .map(drop)
+        .map_err(StoreError)
+    }
+
+    async fn due(&self, now: Time, limit: u32) -> Result<Vec<EventId>, StoreError> {
+        let ids: Vec<String> = sqlx::query_scalar(
+            "select event_id from notifications where next_attempt_at <= $1 order by next_attempt_at limit $2",
+        )
+        .bind(now.timestamp_micros())
+        .bind(i64::from(limit))
+        .fetch_all(&self.readers)
+        .await
+        .map_err(StoreError)?;
+        ids.iter().map(|id| reading::event_id_of(id)).collect()
+    }
+
+    async fn notifications(&self, filter: &NotificationFilter) -> Result<Vec<Notification>, StoreError> {
+        let rows: Vec<NotificationRow<i64>> = sqlx::query_as(
+            "select notification_id, event_id, channel, user_id, order_id, status, outcome, attempts, reason,
+                    attempted_at
+             from notifications
+             where ($1 is null or user_id = $1) and ($2 is null or notification_id < $2)
+             order by notification_id desc limit $3",
+        )
+        .bind(filter.user.as_ref().map(UserId::as_str))
+        .bind(filter.before)
+        .bind(i64::from(filter.limit))
+        .fetch_all(&self.readers)
+        .await
+        .map_err(StoreError)?;
+        reading::notifications(rows)
+    }
+
+    async fn contacts(&self, users: &[UserId]) -> Result<Vec<(UserId, Contact)>, StoreError> {
+        let rows = sqlx::query_as(
+            "select user_id, email, locale from contacts where user_id in (select value from json_each($1))",
+        )
+        .bind(json(users))
+        .fetch_all(&self.readers)
+        .await
+        .map_err(StoreError)?;
+        reading::contacts(rows)
+    }
+
+    async fn set_contact(&self, user: &UserId, contact: &Contact, now: Time) -> Result<(), StoreError> {
+        sqlx::query(
+            "insert into contacts (user_id, email, locale, updated_at) values ($1, $2, $3, $4)
+             on conflict (user_id) do update set
+                 email = excluded.email, locale = excluded.locale, updated_at = excluded.updated_at",
+        )
+        .bind(user.as_str())
+        .bind(&contact.email)
+        .bind(contact.locale.as_str())
+        .bind(now.timestamp_micros())
+        .execute(&self.readers)
+        .await
+        .map(drop)
+        .map_err(StoreError)
+    }
+}
+
+/// As `record` unfolds it.
+fn row<'a>(attempt: &'a Attempt<'_>) -> impl serde::Serialize + 'a {
+    let event = attempt.event;
+    (
+        event.id.to_string(),
+        attempt.channel,
+        event.user.as_str(),
+        event.order.0,
+        event.status.as_str(),
+        attempt.told.as_str(),
+        attempt.attempts,
+        attempt.reason.as_deref(),
+        attempt.at.timestamp_micros(),
+        attempt.next_attempt_at.map(|at| at.timestamp_micros()),
+    )
+}

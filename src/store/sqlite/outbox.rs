@@ -1,0 +1,72 @@
+//! The events that others have not heard of yet.
+
+use async_trait::async_trait;
+use sqlx::SqlitePool;
+
+use crate::domain::{EventId, OrderEvent, Time};
+use crate::store::outbox::Outbox;
+use crate::store::reading::{self, EventRow};
+use crate::store::{StoreError, WRITER_DEAD_AFTER_MS};
+
+use super::{Sqlite, json, reads};
+
+#[async_trait]
+impl Outbox for Sqlite {
+    async fn published(&self, writer: i32) -> Result<EventId, StoreError> {
+        let seq = sqlx::query_scalar("select published from writers where writer_id = $1").bind(writer);
+        let seq: i64 = seq.fetch_one(&self.readers).await.map_err(StoreError)?;
+        Ok(EventId { writer, seq })
+    }
+
+    async fn events_after(&self, after: EventId, limit: u32) -> Result<Vec<OrderEvent>, StoreError> {
+        let rows = sqlx::query_as("select * from events where writer_id = $1 and seq > $2 order by seq limit $3")
+            .bind(after.writer)
+            .bind(after.seq)
+            .bind(i64::from(limit))
+            .fetch_all(&self.readers)
+            .await
+            .map_err(StoreError)?;
+        with_orders(&self.readers, rows).await
+    }
+
+    async fn events(&self, ids: &[EventId]) -> Result<Vec<OrderEvent>, StoreError> {
+        let rows = sqlx::query_as(
+            "select * from events where (writer_id, seq) in (select value ->> 0, value ->> 1 from json_each($1))
+             order by writer_id, seq",
+        )
+        .bind(json(&ids.iter().map(|id| (id.writer, id.seq)).collect::<Vec<_>>()))
+        .fetch_all(&self.readers)
+        .await
+        .map_err(StoreError)?;
+        with_orders(&self.readers, rows).await
+    }
+
+    async fn abandoned(&self, now: Time) -> Result<Vec<EventId>, StoreError> {
+        let dead_before = now - chrono::TimeDelta::milliseconds(WRITER_DEAD_AFTER_MS);
+        let rows: Vec<(i32, i64)> = sqlx::query_as(
+            "select writer_id, published from writers where seen_at < $1 and published < last_event order by writer_id",
+        )
+        .bind(dead_before.timestamp_micros())
+        .fetch_all(&self.readers)
+        .await
+        .map_err(StoreError)?;
+        Ok(rows.into_iter().map(|(writer, seq)| EventId { writer, seq }).collect())
+    }
+
+    async fn mark_published(&self, up_to: EventId) -> Result<(), StoreError> {
+        sqlx::query("update writers set published = max(published, $2) where writer_id = $1")
+            .bind(up_to.writer)
+            .bind(up_to.seq)
+            .execute(&self.readers)
+            .await
+            .map(drop)
+            .map_err(StoreError)
+    }
+}
+
+async fn with_orders(readers: &SqlitePool, rows: Vec<EventRow<i64>>) -> Result<Vec<OrderEvent>, StoreError> {
+    let orders = sqlx::query_as("select * from orders where order_id in (select value from json_each($1))");
+    let orders = orders.bind(json(&reading::orders_of(&rows)));
+    let orders = orders.fetch_all(readers).await.map_err(StoreError)?;
+    reading::events(rows, &reads::with_lines(readers, orders).await?)
+}
