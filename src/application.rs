@@ -1,6 +1,6 @@
 //! The wiring: what starts in which order, on which threads, and how it stops.
 //!
-//! StockKeeper and Journal share a thread, off which nobody's timers depend; carts and orders live
+//! StockKeeper, Journal and outbox relay share a thread, off which nobody's timers depend; carts and orders live
 //! on the HTTP workers that first asked for them; reading connections live on one I/O runtime.
 
 use std::net::{SocketAddr, TcpListener};
@@ -20,20 +20,25 @@ use tokio::sync::oneshot;
 use crate::actors::directory::Directory;
 use crate::actors::journal::{self, Journal};
 use crate::actors::order_ids::OrderIds;
+use crate::actors::outbox_relay::{self, Backlog, OutboxRelay};
 use crate::actors::stock_keeper::StockKeeper;
 use crate::actors::{COMMANDS_UNDER_WAY_MAX, Core, deadlines};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
 use crate::domain::Sku;
 use crate::domain::stock::Shelf;
-use crate::http::{self, Api};
+use crate::http::{self, Api, Watched};
+use crate::notifications::Outlet;
+use crate::notifications::in_process::{self, InProcess};
+use crate::notifications::notifier::Notifier;
+use crate::notifications::publisher::Publisher;
 use crate::products::{Catalogue, Client, Limits, Products};
-use crate::store::{self, Change, ShelfEdit, StockEdit, Store};
+use crate::store::{self, Change, Outbox as _, ShelfEdit, StockEdit, Store, WriterIdentity};
 use crate::{demo, stock_file, telemetry};
 
 /// Admitted commands are answered within this time after the program was told to stop.
 const DRAIN_MS_MAX: u64 = 15_000;
-/// The Journal's last batch is written within this time.
+/// The relay and the Journal each end within this time.
 const CLOSE_MS_MAX: u64 = 10_000;
 const SHELVES_PAGE: u32 = 10_000;
 
@@ -47,7 +52,8 @@ struct Parts {
     address: SocketAddr,
     server: Server,
     api: web::Data<Api>,
-    /// Of the StockKeeper and the Journal.
+    relay: Addr<OutboxRelay>,
+    /// Of the StockKeeper, the Journal and the outbox relay.
     thread: Arbiter,
     /// Each ends when its actor does.
     lifelines: [oneshot::Receiver<()>; 2],
@@ -81,21 +87,23 @@ impl Application {
         let available = Arc::new(AtomicBool::new(false));
 
         let thread = Arbiter::new();
-        let (journal, journal_ends) =
+        let (journal, identity, journal_ends) =
             start_journal(&thread, Arc::clone(&store), Arc::clone(&clock), Arc::clone(&available)).await?;
         import_first_stock(settings, &store, &io, &journal).await?;
         let shelves = load_shelves(&store, &io).await?;
         let (stock_keeper, keeper_ends) = start_stock_keeper(&thread, shelves, journal.clone());
+        let outbox = Outbox { settings, store: &store, io: &io, clock: &clock };
+        let (relay, backlog) = outbox.start_relay(&thread, journal.clone(), identity).await?;
 
         let order_ids = OrderIds::new(Arc::clone(&store), io.clone());
         let directory = Directory::default();
         let core = Arc::new(Core { store, io, clock, journal, stock_keeper, order_ids, directory });
         let payment_timeout = chrono::TimeDelta::from_std(settings.payment_timeout)?;
-        let api = Api::new(core, products, settings.currency, payment_timeout, available, metrics);
-        let api = web::Data::new(api);
+        let watched = Watched { available, backlog, has_broker: settings.amqp_url.is_some(), metrics };
+        let api = web::Data::new(Api::new(core, products, settings.currency, payment_timeout, watched));
         let workers = std::thread::available_parallelism().map_or(2, usize::from);
         let server = http::serve(api.clone(), listener, workers)?;
-        Ok(Parts { address, server, api, thread, lifelines: [journal_ends, keeper_ends] })
+        Ok(Parts { address, server, api, relay, thread, lifelines: [journal_ends, keeper_ends] })
     }
 
     #[must_use]
@@ -109,7 +117,7 @@ impl Application {
     /// Where a part that everything stands on has ended: the process must be started again.
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
         let Self { parts, io } = self;
-        let Parts { server, api, thread, lifelines: [journal_ends, keeper_ends], .. } = parts;
+        let Parts { server, api, relay, thread, lifelines: [journal_ends, keeper_ends], .. } = parts;
         let handle = server.handle();
         let serving = actix_rt::spawn(server);
         let deadlines = actix_rt::spawn(deadlines::mind(Arc::clone(&api.core)));
@@ -124,7 +132,9 @@ impl Application {
         handle.stop(true).await;
         serving.await.context("the HTTP server was torn off")??;
         if outcome.is_ok() {
-            close(&api.core.journal).await;
+            // First the relay: the journal's last batch keeps how far it has come.
+            close("outbox relay", |closed| relay.try_send(outbox_relay::Close(closed)).is_ok()).await;
+            close("journal", |closed| api.core.journal.try_send(journal::Close(closed)).is_ok()).await;
         }
         let store = Arc::clone(&api.core.store);
         // The task ends on the runtime that owns the connections.
@@ -149,13 +159,49 @@ async fn drain(handle: &ServerHandle, api: &Api) {
     }
 }
 
-async fn close(journal: &Addr<Journal>) {
+async fn close(actor: &str, ask: impl FnOnce(oneshot::Sender<()>) -> bool) {
     let (closed, closes) = oneshot::channel();
-    if journal.try_send(journal::Close(closed)).is_err() {
-        return;
+    if ask(closed) && tokio::time::timeout(Duration::from_millis(CLOSE_MS_MAX), closes).await.is_err() {
+        tracing::warn!(actor, "it did not close in time");
     }
-    if tokio::time::timeout(Duration::from_millis(CLOSE_MS_MAX), closes).await.is_err() {
-        tracing::warn!("the journal did not close in time");
+}
+
+/// What the outbox relay is made of.
+struct Outbox<'a> {
+    settings: &'a Settings,
+    store: &'a Arc<dyn Store>,
+    io: &'a Handle,
+    clock: &'a Arc<dyn Clock>,
+}
+
+impl Outbox<'_> {
+    async fn start_relay(
+        &self,
+        thread: &Arbiter,
+        journal: Addr<Journal>,
+        identity: WriterIdentity,
+    ) -> anyhow::Result<(Addr<OutboxRelay>, Arc<Backlog>)> {
+        let store = Arc::clone(self.store);
+        let published = self.io.spawn(async move { store.published(identity.writer_id).await }).await??;
+        let backlog = Arc::new(Backlog::default());
+        let outlet = self.outlet()?;
+        let (store, io, clock) = (Arc::clone(self.store), self.io.clone(), Arc::clone(self.clock));
+        let watched = Arc::clone(&backlog);
+        let relay = OutboxRelay::start_in_arbiter(&thread.handle(), move |_| {
+            OutboxRelay::new(outlet, store, io, clock, journal, published, watched)
+        });
+        Ok((relay, backlog))
+    }
+
+    /// RabbitMQ; or without it the notifier in this process.
+    fn outlet(&self) -> anyhow::Result<Box<dyn Outlet>> {
+        if let Some(url) = &self.settings.amqp_url {
+            return Ok(Box::new(Publisher::new(url.clone(), self.settings.currency.code().to_owned())));
+        }
+        let (store, clock) = (Arc::clone(self.store), Arc::clone(self.clock));
+        let notifier = Arc::new(Notifier::new(self.settings.channels.open(&clock)?, store.clone(), clock.clone()));
+        self.io.spawn(in_process::retry(Arc::clone(&notifier), store, clock));
+        Ok(Box::new(InProcess(notifier)))
     }
 }
 
@@ -182,26 +228,28 @@ async fn open_store(settings: &Settings, io: &Handle) -> anyhow::Result<Arc<dyn 
     opened.await?.context("DATABASE_URL")
 }
 
-type Started<A> = (Addr<A>, oneshot::Receiver<()>);
-
 /// The Journal opens its connection on the thread that it lives on.
 async fn start_journal(
     thread: &Arbiter,
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     available: Arc<AtomicBool>,
-) -> anyhow::Result<Started<Journal>> {
+) -> anyhow::Result<(Addr<Journal>, WriterIdentity, oneshot::Receiver<()>)> {
     let (lifeline, ends) = oneshot::channel();
     let (started, starting) = oneshot::channel();
     thread.spawn(async move {
         // Whoever asked has given up where nobody listens.
         let _ = started.send(Journal::open(store, clock, available, lifeline).await);
     });
-    let journal = starting.await?.context("DATABASE_URL")?;
-    Ok((journal, ends))
+    let (journal, identity) = starting.await?.context("DATABASE_URL")?;
+    Ok((journal, identity, ends))
 }
 
-fn start_stock_keeper(thread: &Arbiter, shelves: Vec<(Sku, Shelf)>, journal: Addr<Journal>) -> Started<StockKeeper> {
+fn start_stock_keeper(
+    thread: &Arbiter,
+    shelves: Vec<(Sku, Shelf)>,
+    journal: Addr<Journal>,
+) -> (Addr<StockKeeper>, oneshot::Receiver<()>) {
     let (lifeline, ends) = oneshot::channel();
     let stock_keeper =
         StockKeeper::start_in_arbiter(&thread.handle(), move |_| StockKeeper::new(shelves, journal, lifeline));

@@ -10,6 +10,8 @@ use iso_currency::Currency;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
+use crate::notifications::channels;
+
 /// Read where it exists, unless another file is named.
 const FILE: &str = "config.yaml";
 /// The own steps of the libraries are of no interest to anybody.
@@ -35,8 +37,9 @@ const NAMES: [(&str, &str); 10] = [
 pub struct Settings {
     /// `sqlite://…` or `postgres://…`; may hold a password.
     pub database_url: SecretString,
-    /// Accepted, and not used yet: events stay in the database.
+    /// Where events are published; without it, this process itself tells users of them.
     pub amqp_url: Option<SecretString>,
+    pub channels: channels::Settings,
     /// Without it, the built-in catalogue sells.
     pub product_service_url: Option<String>,
     pub product_service_token: SecretString,
@@ -159,6 +162,7 @@ impl Settings {
         Ok(Self {
             database_url: database_url.into(),
             amqp_url: texts.amqp_url.map(Into::into),
+            channels: channels::Settings::default(),
             product_service_url: texts.product_service_url,
             product_service_token: texts.product_service_token.unwrap_or_default().into(),
             listen,

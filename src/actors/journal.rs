@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::clock::Clock;
 use crate::domain::Sku;
-use crate::store::{Change, Store, StoreError, Writer};
+use crate::store::{Change, Store, StoreError, Writer, WriterIdentity};
 
 use super::batch::{Batch, Desk, Ended, Entry, News};
 use super::outbox_relay::Committed;
@@ -95,7 +95,7 @@ impl Journal {
         clock: Arc<dyn Clock>,
         available: Arc<AtomicBool>,
         lifeline: oneshot::Sender<()>,
-    ) -> Result<Addr<Self>, StoreError> {
+    ) -> Result<(Addr<Self>, WriterIdentity), StoreError> {
         let (identity, writer) = store.open_writer(rand::random(), clock.now()).await?;
         tracing::info!(writer.id = identity.writer_id, "writing to the database");
         available.store(true, Ordering::Relaxed);
@@ -112,7 +112,7 @@ impl Journal {
             closing: None,
             _lifeline: lifeline,
         };
-        Ok(journal.start())
+        Ok((journal.start(), identity))
     }
 
     /// Starts the next batch where none is in flight and something waits.

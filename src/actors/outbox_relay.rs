@@ -75,6 +75,8 @@ enum RelayError {
     Outlet(#[from] OutletError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("the event after {0} was committed, but is not there")]
+    Missing(EventId),
 }
 
 impl OutboxRelay {
@@ -187,7 +189,10 @@ impl OutboxRelay {
 
 /// One window of a writer's events.
 async fn hand_over(store: Arc<dyn Store>, mut outlet: Box<dyn Outlet>, after: EventId) -> Relayed {
-    let result = hand_over_window(&*store, &mut *outlet, after).await;
+    let result = match hand_over_window(&*store, &mut *outlet, after).await {
+        Ok(None) => Err(RelayError::Missing(after)),
+        result => result,
+    };
     Relayed { outlet, result }
 }
 

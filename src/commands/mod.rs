@@ -1,5 +1,6 @@
 //! What each sub-command does.
 
+pub mod notifications;
 pub mod product_service;
 pub mod replay;
 pub mod serve;
@@ -56,8 +57,27 @@ enum Command {
         #[arg(long, value_name = "TOKEN", env = "PRODUCT_SERVICE_TOKEN", hide_env_values = true)]
         token: Option<SecretString>,
     },
+    /// Consumes events from RabbitMQ and tells users of them.
+    Notifications {
+        #[command(subcommand)]
+        command: Option<Notifications>,
+        #[command(flatten)]
+        flags: Flags,
+    },
     /// Prints the OpenAPI document of the HTTP API.
     Openapi,
+}
+
+#[derive(Debug, Subcommand)]
+enum Notifications {
+    /// Puts parked messages back into the queue: all of them, or those with these event ids.
+    Redrive {
+        #[arg(value_name = "EVENT_ID")]
+        ids: Vec<String>,
+        /// Only shows what is parked.
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -95,6 +115,15 @@ pub async fn run(command_line: CommandLine) -> anyhow::Result<bool> {
             telemetry::log("info")?;
             product_service::run(listen, catalog.as_deref(), token).await?;
             Ok(true)
+        }
+        Command::Notifications { command: None, flags } => {
+            let settings = load(&ServeFlags::of(flags))?;
+            let store = open_store(&settings).await?;
+            notifications::run(&settings, store).await.map(|()| true)
+        }
+        Command::Notifications { command: Some(Notifications::Redrive { ids, dry_run }), flags } => {
+            let settings = load(&ServeFlags::of(flags))?;
+            notifications::redrive(&settings, &ids, dry_run).await.map(|()| true)
         }
         Command::Openapi => {
             println!("{}", http::openapi().to_pretty_json()?);

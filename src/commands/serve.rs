@@ -12,9 +12,6 @@ use crate::config::Settings;
 /// # Errors
 /// Where it cannot start, or a part that everything stands on has ended.
 pub async fn run(settings: &Settings) -> anyhow::Result<()> {
-    if settings.amqp_url.is_some() {
-        tracing::warn!("AMQP_URL is set, but this version publishes nothing yet: events stay in the database");
-    }
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let application = Application::build(settings).await?;

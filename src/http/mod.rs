@@ -5,6 +5,7 @@ mod answer;
 mod carts;
 mod edge;
 mod idempotency;
+mod notifications;
 mod operations;
 mod orders;
 mod problem;
@@ -27,6 +28,7 @@ use iso_currency::Currency;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::Semaphore;
 
+use crate::actors::outbox_relay::Backlog;
 use crate::actors::{COMMANDS_UNDER_WAY_MAX, Core};
 use crate::products::Products;
 
@@ -44,12 +46,20 @@ pub struct Api {
     pub currency: Currency,
     /// How long an order awaits its payment.
     pub payment_timeout: chrono::TimeDelta,
-    /// Whether the Journal reaches the database.
-    pub available: Arc<AtomicBool>,
-    pub metrics: PrometheusHandle,
+    pub watched: Watched,
     /// Commands are admitted as long as there is a permit; past it they are refused at once.
     pub admission: Arc<Semaphore>,
     under_way: idempotency::UnderWay,
+}
+
+/// What operators look at.
+pub struct Watched {
+    /// Whether the Journal reaches the database.
+    pub available: Arc<AtomicBool>,
+    pub backlog: Arc<Backlog>,
+    /// Whether events go to RabbitMQ; else they are told of in this process.
+    pub has_broker: bool,
+    pub metrics: PrometheusHandle,
 }
 
 impl Api {
@@ -59,12 +69,11 @@ impl Api {
         products: Products,
         currency: Currency,
         payment_timeout: chrono::TimeDelta,
-        available: Arc<AtomicBool>,
-        metrics: PrometheusHandle,
+        watched: Watched,
     ) -> Self {
         let admission = Arc::new(Semaphore::new(COMMANDS_UNDER_WAY_MAX));
         let under_way = idempotency::UnderWay::default();
-        Self { core, products, currency, payment_timeout, available, metrics, admission, under_way }
+        Self { core, products, currency, payment_timeout, watched, admission, under_way }
     }
 }
 

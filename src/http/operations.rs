@@ -7,17 +7,22 @@ use serde::Serialize;
 
 use crate::products::State;
 
-use super::Shared;
 use super::answer::json;
+use super::{Shared, Watched};
 
 #[derive(Serialize, utoipa::ToSchema)]
 struct Readiness {
-    /// `ready`, `degraded` (carts cannot be priced) or `unavailable` (nothing can be changed).
+    /// `ready`, `degraded` (carts cannot be priced, or events wait to be told) or `unavailable`
+    /// (nothing can be changed).
     status: &'static str,
     /// `up` or `down`.
     database: &'static str,
     /// `up` or `down`; `built_in` where no ProductService is configured.
     product_service: &'static str,
+    /// `up` or `down`; `built_in` where no RabbitMQ is configured.
+    broker: &'static str,
+    /// Events that are committed and were not handed on yet.
+    events_waiting: i64,
 }
 
 /// The process runs.
@@ -31,19 +36,26 @@ pub async fn livez() -> HttpResponse {
 #[utoipa::path(tag = "Operations", responses((status = 200, body = Readiness), (status = 503, body = Readiness)))]
 #[get("/readyz")]
 pub async fn readyz(api: Shared) -> HttpResponse {
-    let database = api.available.load(Ordering::Relaxed);
+    let Watched { available, backlog, has_broker, .. } = &api.watched;
+    let database = available.load(Ordering::Relaxed);
+    let broker = match (backlog.failing.load(Ordering::Relaxed), has_broker) {
+        (true, _) => "down",
+        (false, true) => "up",
+        (false, false) => "built_in",
+    };
     let product_service = match api.products.state() {
         State::BuiltIn => "built_in",
         State::Asking => "up",
         State::LeftAlone => "down",
     };
-    let status = match (database, product_service) {
-        (false, _) => "unavailable",
-        (true, "down") => "degraded",
-        (true, _) => "ready",
+    let status = match (database, product_service, broker) {
+        (false, ..) => "unavailable",
+        (true, "down", _) | (true, _, "down") => "degraded",
+        (true, ..) => "ready",
     };
     let database = if database { "up" } else { "down" };
-    let readiness = Readiness { status, database, product_service };
+    let events_waiting = backlog.events.load(Ordering::Relaxed);
+    let readiness = Readiness { status, database, product_service, broker, events_waiting };
     if status == "unavailable" {
         json(HttpResponse::ServiceUnavailable(), &readiness)
     } else {
@@ -59,5 +71,7 @@ pub async fn metrics_text(api: Shared) -> HttpResponse {
     metrics::gauge!("loms_carts_live").set(count(api.core.directory.carts.count()));
     metrics::gauge!("loms_orders_live").set(count(api.core.directory.orders.count()));
     metrics::gauge!("loms_requests_admissible").set(count(api.admission.available_permits()));
-    HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(api.metrics.render())
+    let waiting = api.watched.backlog.events.load(Ordering::Relaxed);
+    metrics::gauge!("loms_events_waiting").set(count(usize::try_from(waiting).unwrap_or(0)));
+    HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(api.watched.metrics.render())
 }

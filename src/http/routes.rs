@@ -10,7 +10,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::problem::ProblemBody;
-use super::{carts, edge, operations, orders, products, service_contract, stocks};
+use super::{carts, edge, notifications, operations, orders, products, service_contract, stocks};
 
 /// They are tried in this order.
 pub fn routes(config: &mut ServiceConfig) {
@@ -45,6 +45,9 @@ pub fn routes(config: &mut ServiceConfig) {
         .service(service_contract::order_payed)
         .service(service_contract::cancel_order)
         .service(service_contract::list_stocks)
+        // Notifications
+        .service(notifications::list_notifications)
+        .service(notifications::set_contact)
         // Operations
         .service(operations::livez)
         .service(operations::readyz)

@@ -132,3 +132,18 @@ fn dead_letters_to(queue: &'static str) -> Vec<(&'static str, Argument)> {
         ("x-dead-letter-strategy", Argument::Text("at-least-once")),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definitions_file_says_the_same() {
+        let file = include_str!("../../rabbitmq/definitions.json");
+        let file: Value = serde_json::from_str(file).expect("JSON");
+        let ours = definitions("loms");
+        for part in ["exchanges", "queues", "bindings"] {
+            assert_eq!(file[part], ours[part], "{part}");
+        }
+    }
+}

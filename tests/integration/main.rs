@@ -14,6 +14,7 @@ mod api_stocks;
 mod deadlines;
 mod kills;
 mod lost_commits;
+mod notifications;
 mod outages;
 mod races;
 mod start_up_errors;

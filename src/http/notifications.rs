@@ -1,0 +1,124 @@
+//! Notifications: what users were told, and how they can be reached.
+
+use actix_web::{HttpResponse, get, put, web};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::domain::contact::{Contact, Locale};
+use crate::store::notification_log::{Notification, NotificationFilter};
+
+use super::Shared;
+use super::answer::{json, rfc3339};
+use super::problem::Problem;
+use super::request::{self, JsonBody};
+use super::routes::Problems;
+
+/// How many notifications a page has, unless asked otherwise, and at the most.
+const PAGE_NOTIFICATIONS: (u32, u32) = (50, 500);
+
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+struct Page {
+    user: Option<String>,
+    /// 1 to 500; 50 where it is missing.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
+    limit: Option<String>,
+    /// The `next` of the page before.
+    #[param(value_type = Option<i64>)]
+    after: Option<String>,
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+struct Notifications<'a> {
+    notifications: Vec<NotificationBody<'a>>,
+    /// Where the next page starts; null on the last.
+    next: Option<i64>,
+}
+
+/// What became of an event on a channel.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Notification)]
+struct NotificationBody<'a> {
+    notification_id: i64,
+    event_id: &'a str,
+    user: &'a str,
+    order_id: i64,
+    /// The order's status that is told.
+    status: &'static str,
+    /// `log`, `webhook` or `email`.
+    channel: &'a str,
+    /// `sent`, `skipped` (there was nobody to send it to), `waiting` (for another attempt) or `failed`.
+    outcome: &'static str,
+    attempts: u32,
+    /// Why it was not sent.
+    reason: Option<&'a str>,
+    /// When it was last tried.
+    #[serde(serialize_with = "rfc3339")]
+    time: DateTime<Utc>,
+}
+
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewContact {
+    email: String,
+    /// `en` or `ru`.
+    locale: String,
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Contact)]
+struct ContactBody<'a> {
+    user: &'a str,
+    email: &'a str,
+    locale: &'static str,
+}
+
+/// What users were told, newest first.
+#[utoipa::path(tag = "Notifications", params(Page), responses((status = 200, body = Notifications), Problems))]
+#[get("/notifications")]
+pub async fn list_notifications(api: Shared, page: web::Query<Page>) -> Result<HttpResponse, Problem> {
+    let user = page.user.as_deref().map(request::user).transpose()?;
+    let limit = request::limit(page.limit.as_deref(), PAGE_NOTIFICATIONS)?;
+    let id = |text: &str| text.parse().map_err(|_| Problem::invalid("after", "is not a notification id"));
+    let before = page.after.as_deref().map(id).transpose()?;
+    let filter = NotificationFilter { user, before, limit };
+    let listed = api.core.read(move |store| async move { store.notifications(&filter).await }).await?;
+    let next = if listed.len() == limit as usize { listed.last().map(|last| last.id) } else { None };
+    let notifications = listed.iter().map(body_of).collect();
+    Ok(json(HttpResponse::Ok(), &Notifications { notifications, next }))
+}
+
+/// Says how a user can be reached.
+#[utoipa::path(tag = "Notifications", request_body = NewContact, params(("user" = String, Path)),
+    responses((status = 200, body = ContactBody), Problems))]
+#[put("/users/{user}/contact")]
+pub async fn set_contact(
+    api: Shared,
+    path: web::Path<String>,
+    body: JsonBody<NewContact>,
+) -> Result<HttpResponse, Problem> {
+    let user = request::user(&path)?;
+    let NewContact { email, locale } = body.value;
+    let locale = Locale::parse(&locale).ok_or_else(|| Problem::invalid("locale", "must be en or ru"))?;
+    let contact = Contact { email, locale };
+    let answer =
+        json(HttpResponse::Ok(), &ContactBody { user: user.as_str(), email: &contact.email, locale: locale.as_str() });
+    let now = api.core.clock.now();
+    api.core.read(move |store| async move { store.set_contact(&user, &contact, now).await }).await?;
+    Ok(answer)
+}
+
+fn body_of(notification: &Notification) -> NotificationBody<'_> {
+    NotificationBody {
+        notification_id: notification.id,
+        event_id: &notification.event_id,
+        user: notification.user.as_str(),
+        order_id: notification.order.0,
+        status: notification.status.as_str(),
+        channel: &notification.channel,
+        outcome: notification.told.as_str(),
+        attempts: notification.attempts,
+        reason: notification.reason.as_deref(),
+        time: notification.at,
+    }
+}
