@@ -33,7 +33,7 @@ use crate::notifications::in_process::{self, InProcess};
 use crate::notifications::notifier::Notifier;
 use crate::notifications::publisher::Publisher;
 use crate::products::{Catalogue, Client, Limits, Products};
-use crate::store::{self, Change, Outbox as _, ShelfEdit, StockEdit, Store, WriterIdentity};
+use crate::store::{self, Change, ShelfEdit, StockEdit, Store, WriterIdentity};
 use crate::{demo, stock_file, telemetry};
 
 /// Admitted commands are answered within this time after the program was told to stop.

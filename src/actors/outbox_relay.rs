@@ -113,11 +113,11 @@ impl OutboxRelay {
         }
         let Some(outlet) = self.outlet.take() else { return };
         let relayed = hand_over(Arc::clone(&self.store), outlet, self.published);
-        self.start(relayed, context);
+        self.relay(relayed, context);
     }
 
     /// Sockets live on the I/O runtime.
-    fn start(&mut self, relayed: impl Future<Output = Relayed> + Send + 'static, context: &mut Context<Self>) {
+    fn relay(&mut self, relayed: impl Future<Output = Relayed> + Send + 'static, context: &mut Context<Self>) {
         let relayed = self.io.spawn(relayed).into_actor(self);
         context.spawn(relayed.map(|relayed, relay, context| match relayed {
             Ok(Relayed { outlet, result }) => {
@@ -169,7 +169,7 @@ impl OutboxRelay {
         }
         let Some(outlet) = self.outlet.take() else { return };
         let relayed = hand_over_abandoned(Arc::clone(&self.store), outlet, self.clock.now(), self.published.writer);
-        self.start(relayed, context);
+        self.relay(relayed, context);
     }
 
     fn close_if_asked(&mut self, context: &mut Context<Self>) {

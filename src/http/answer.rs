@@ -17,7 +17,6 @@ pub fn json(mut response: HttpResponseBuilder, body: &impl Serialize) -> HttpRes
 }
 
 /// RFC 3339 in UTC. The same text as chrono's own, made in one piece.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
 pub fn rfc3339<S: Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&time.to_rfc3339_opts(SecondsFormat::AutoSi, true))
 }

@@ -20,7 +20,8 @@ use super::channels::{Channel, ChannelError, Delivery};
 use super::topology::RETRY_QUEUES;
 
 /// After so many attempts, the first and one after each delay, an event is given up.
-pub const ATTEMPTS_MAX: u32 = 1 + RETRY_QUEUES.len() as u32;
+pub const ATTEMPTS_MAX: u32 = 4;
+const _: () = assert!(ATTEMPTS_MAX as usize == RETRY_QUEUES.len() + 1);
 
 pub struct Notifier {
     channels: Vec<Box<dyn Channel>>,
