@@ -16,6 +16,9 @@ use super::routes::Problems;
 /// How many notifications a page has, unless asked otherwise, and at the most.
 const PAGE_NOTIFICATIONS: (u32, u32) = (50, 500);
 
+/// RFC 5321, section 4.5.3.1.3, without the angle brackets.
+const EMAIL_BYTES_MAX: usize = 254;
+
 #[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 struct Page {
@@ -99,6 +102,10 @@ pub async fn set_contact(
 ) -> Result<HttpResponse, Problem> {
     let user = request::user(&path)?;
     let NewContact { email, locale } = body.value;
+    let is_address = email.len() <= EMAIL_BYTES_MAX && email.parse::<lettre::Address>().is_ok();
+    if !is_address {
+        return Err(Problem::invalid("email", "is not an e-mail address"));
+    }
     let locale = Locale::parse(&locale).ok_or_else(|| Problem::invalid("locale", "must be en or ru"))?;
     let contact = Contact { email, locale };
     let answer =
