@@ -49,6 +49,7 @@ pub struct OutboxRelay {
 #[derive(Debug, Default)]
 pub struct Backlog {
     pub events: AtomicI64,
+    /// The broker does not take events.
     pub failing: AtomicBool,
 }
 
@@ -132,7 +133,7 @@ impl OutboxRelay {
     }
 
     fn go_on(&mut self, result: Result<Option<EventId>, RelayError>, context: &mut Context<Self>) {
-        let failed = match result {
+        match result {
             Ok(taken) => {
                 if let Some(taken) = taken {
                     self.published = taken;
@@ -140,16 +141,16 @@ impl OutboxRelay {
                     let _ = self.journal.try_send(journal::Published(taken.seq));
                 }
                 self.pause_ms = RETRY_PAUSE_MS.0;
-                false
+                self.backlog.failing.store(false, Ordering::Relaxed);
             }
             Err(error) => {
-                tracing::warn!(%error, backlog.events = self.committed - self.published.seq, "events cannot be handed over");
-                true
+                let events = self.committed - self.published.seq;
+                tracing::warn!(%error, backlog.events = events, "events cannot be handed over");
+                // Whether the database is there is known from the journal.
+                let is_the_broker = matches!(error, RelayError::Outlet(OutletError::Broker(_)));
+                self.backlog.failing.store(is_the_broker, Ordering::Relaxed);
+                self.rest(context);
             }
-        };
-        self.backlog.failing.store(failed, Ordering::Relaxed);
-        if failed {
-            self.rest(context);
         }
         self.pump(context);
     }

@@ -65,7 +65,9 @@ async fn the_program_says_that_it_lives_and_is_ready_and_counts_itself() {
     on_each_store(async |shop| {
         assert_eq!(shop.client.get("/livez").await.status, 200);
         let ready = shop.client.get("/readyz").await;
-        let expected = json!({"status": "ready", "database": "up", "product_service": "built_in"});
+        let expected = json!({
+            "status": "ready", "database": "up", "product_service": "built_in", "broker": "built_in", "events_waiting": 0,
+        });
         assert_eq!((ready.status, ready.body), (200, expected));
         shop.order("ann", &[("PEN", 1)]).await;
         let metrics = shop.client.get("/metrics").await;
