@@ -9,6 +9,9 @@ use super::broker::{Broker, BrokerError, Outgoing, limited};
 use super::consumer::REASON_HEADER;
 use super::topology::{PARKING_QUEUE, QUEUE};
 
+/// How many parked messages one run looks at; the next run goes on with the others.
+const PARKED_MAX: usize = 10_000;
+
 /// A parked message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parked {
@@ -26,24 +29,27 @@ pub struct Parked {
 /// [`BrokerError`]; what was put back so far stays so.
 pub async fn redrive(url: &SecretString, ids: &[String], dry_run: bool) -> Result<Vec<Parked>, BrokerError> {
     let broker = Broker::connect(url, "loms notifications redrive").await?;
-    let mut seen = Vec::new();
-    // Held until the end: what goes back to the queue earlier would be met again.
-    let mut left = Vec::new();
-    while let Some(message) = limited(get(&broker)).await? {
+    // All are taken first: one that is put back may be parked again at once, and would be met again.
+    let mut taken = Vec::new();
+    while taken.len() < PARKED_MAX
+        && let Some(message) = limited(get(&broker)).await?
+    {
+        taken.push(message);
+    }
+    let mut seen = Vec::with_capacity(taken.len());
+    for message in taken {
         let id = message.delivery.properties.message_id().as_ref().map(ToString::to_string);
         let wanted = ids.is_empty() || id.as_ref().is_some_and(|id| ids.contains(id));
         let put_back = wanted && !dry_run;
         seen.push(Parked { id, reason: reason(&message), put_back });
+        let acker = &message.delivery.acker;
         if put_back {
             broker.publish(vec![outgoing(&message)]).await?;
-            limited(async { Ok(message.delivery.acker.ack(BasicAckOptions::default()).await.map(drop)?) }).await?;
+            limited(async { Ok(acker.ack(BasicAckOptions::default()).await.map(drop)?) }).await?;
         } else {
-            left.push(message);
+            let back = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
+            limited(async { Ok(acker.nack(back).await.map(drop)?) }).await?;
         }
-    }
-    let back = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
-    for message in left {
-        limited(async { Ok(message.delivery.acker.nack(back).await.map(drop)?) }).await?;
     }
     broker.close().await;
     Ok(seen)
