@@ -11,6 +11,7 @@ mod api_model;
 mod api_orders;
 mod api_service_contract;
 mod api_stocks;
+mod brokers;
 mod deadlines;
 mod kills;
 mod lost_commits;

@@ -1,11 +1,13 @@
-//! What the integration tests stand on: databases, the program as a child process, an HTTP client
-//! and a network that breaks on request. Each file ends with its own tests.
+//! What the integration tests stand on: databases, brokers, the program as a child process, an HTTP
+//! client and a network that breaks on request. Each file ends with its own tests, but for the
+//! broker's: those are in `brokers`.
 
 pub mod batches;
 pub mod buyers;
 pub mod client;
 pub mod fragile_shop;
 pub mod postgres;
+pub mod private_rabbitmq;
 pub mod private_server;
 pub mod program;
 pub mod shop;
