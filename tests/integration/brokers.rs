@@ -2,7 +2,7 @@
 //! node knows of another.
 
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lapin::options::{BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
@@ -13,6 +13,7 @@ use crate::support::private_rabbitmq::PrivateRabbit;
 
 const QUEUE: &str = "kept";
 const PERSISTENT: u8 = 2;
+const RECOVERY_TIME_MAX: Duration = Duration::from_secs(60);
 /// A paused node would not answer in a year; one that is up answers in a few milliseconds.
 const SILENCE: Duration = Duration::from_secs(1);
 
@@ -30,7 +31,15 @@ where
     })
 }
 
+/// A queue that comes back after a kill refuses messages until its leader is elected.
 fn publish(node: &PrivateRabbit, body: &'static str) {
+    let deadline = Instant::now() + RECOVERY_TIME_MAX;
+    while try_publish(node, body) != Confirmation::Ack(None) {
+        assert!(Instant::now() < deadline, "the queue still refuses messages");
+    }
+}
+
+fn try_publish(node: &PrivateRabbit, body: &'static str) -> Confirmation {
     let confirmation = on_channel(node, async move |channel| {
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
         let mut arguments = FieldTable::default();
@@ -41,7 +50,7 @@ fn publish(node: &PrivateRabbit, body: &'static str) {
         let properties = BasicProperties::default().with_delivery_mode(PERSISTENT);
         channel.basic_publish("".into(), QUEUE.into(), options, body.as_bytes(), properties).await?.await
     });
-    assert_eq!(confirmation.expect("published"), Confirmation::Ack(None));
+    confirmation.expect("published")
 }
 
 /// Everything in the queue; it stays there.

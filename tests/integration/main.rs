@@ -15,6 +15,7 @@ mod brokers;
 mod deadlines;
 mod kills;
 mod lost_commits;
+mod messages;
 mod notifications;
 mod outages;
 mod races;

@@ -45,7 +45,20 @@ impl Shop {
         Self::open(None)
     }
 
+    /// On SQLite, with events going to this broker.
+    pub fn with_broker(url: &str) -> Self {
+        Self::open_with(None, |settings| settings.variable("AMQP_URL", url))
+    }
+
+    pub fn database_url(&self) -> &str {
+        &self.database_url
+    }
+
     fn open(database: Option<Database>) -> Self {
+        Self::open_with(database, |settings| settings)
+    }
+
+    fn open_with(database: Option<Database>, change: impl FnOnce(Settings) -> Settings) -> Self {
         let files = tempfile::tempdir().expect("a temporary folder");
         let file = |name: &str, text: &str| {
             let path = files.path().join(name);
@@ -58,6 +71,7 @@ impl Shop {
             .variable("DATABASE_URL", &database_url)
             .variable("LOMS_CATALOG", &file("catalog.csv", CATALOGUE))
             .variable("LOMS_STOCK", &file("stock.csv", STOCK));
+        let settings = change(settings);
         let program = settings.clone().start();
         let client = Client::new(program.url());
         Self { program, client, settings, database_url, _files: files, _database: database }
