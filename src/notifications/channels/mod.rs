@@ -4,14 +4,19 @@ use async_trait::async_trait;
 
 use crate::domain::OrderEvent;
 
+pub mod email;
 mod log;
+#[cfg(test)]
+mod samples;
+pub mod webhook;
 
+pub use email::Email;
 pub use log::Log;
 
 /// How a user can be reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Contact {
-    pub email: String,
+    pub email: Email,
     pub locale: Locale,
 }
 
