@@ -3,8 +3,7 @@
 //! A template's first line is the subject; after an empty line comes the text.
 
 use iso_currency::Currency;
-use minijinja::{Environment, UndefinedBehavior, context};
-use serde::Serialize;
+use minijinja::{Environment, UndefinedBehavior, Value, context};
 
 use super::amount;
 use super::one_line::one_line;
@@ -39,13 +38,6 @@ pub struct Letters {
 pub struct Letter {
     pub subject: String,
     pub text: String,
-}
-
-#[derive(Serialize)]
-struct Line {
-    name: String,
-    count: i64,
-    price: String,
 }
 
 impl Letters {
@@ -84,12 +76,14 @@ impl Letters {
     }
 
     fn items(&self, items: &[Item], locale: Locale) -> Result<String, minijinja::Error> {
-        let line = |item: &Item| Line {
-            name: one_line(&item.name, ITEM_NAME_CHARS_MAX),
-            count: item.count.units(),
-            price: amount::written(item.price, self.currency, locale),
+        let line = |item: &Item| {
+            context! {
+                name => one_line(&item.name, ITEM_NAME_CHARS_MAX),
+                count => item.count.units(),
+                price => amount::written(item.price, self.currency, locale),
+            }
         };
-        let listed: Vec<Line> = items.iter().take(ITEMS_LISTED_MAX).map(line).collect();
+        let listed: Vec<Value> = items.iter().take(ITEMS_LISTED_MAX).map(line).collect();
         let more = items.len() - listed.len();
         let template = self.templates.get_template(&format!("items.{}", locale.as_str()))?;
         Ok(template.render(context! { items => listed, more })?.trim_end().to_owned())

@@ -149,7 +149,7 @@ mod tests {
         for from in ["", "shop", "Shop <>", "a@shop.example, b@shop.example", "Shop\r\nBcc: <no-reply@shop.example>"] {
             assert!(matches!(parse("smtp://mail", from), Err(SettingsError::Sender)), "{from:?}");
         }
-        let numbered = parse("smtp://mail", "a@[10.0.0.1]").expect_err("a number for a domain");
+        let numbered = parse("smtp://mail", "a@10.0.0.1").expect_err("a number for a domain");
         assert!(matches!(numbered, SettingsError::SenderAddress(InvalidEmail::Form)), "{numbered}");
     }
 
