@@ -199,7 +199,11 @@ impl Outbox<'_> {
             return Ok(Box::new(Publisher::new(url.clone(), self.settings.currency.code().to_owned())));
         }
         let (store, clock) = (Arc::clone(self.store), Arc::clone(self.clock));
-        let notifier = Arc::new(Notifier::new(self.settings.channels.open(&clock)?, store.clone(), clock.clone()));
+        let notifier = Arc::new(Notifier::new(
+            self.settings.channels.open(self.settings.currency, &clock)?,
+            store.clone(),
+            clock.clone(),
+        ));
         self.io.spawn(in_process::retry(Arc::clone(&notifier), store, clock));
         Ok(Box::new(InProcess(notifier)))
     }

@@ -20,7 +20,7 @@ const PAYMENT_TIMEOUT_MS_MIN: u128 = 100;
 const PAYMENT_TIMEOUT_MS_MAX: u128 = 365 * 24 * 60 * 60 * 1000;
 
 /// Names of the settings in the environment, and in the file.
-const NAMES: [(&str, &str); 10] = [
+const NAMES: [(&str, &str); 15] = [
     ("DATABASE_URL", "database_url"),
     ("AMQP_URL", "amqp_url"),
     ("PRODUCT_SERVICE_URL", "product_service_url"),
@@ -31,6 +31,11 @@ const NAMES: [(&str, &str); 10] = [
     ("LOMS_PAYMENT_TIMEOUT", "payment_timeout"),
     ("LOMS_CURRENCY", "currency"),
     ("LOMS_LOG", "log"),
+    ("LOMS_WEBHOOK_URL", "webhook_url"),
+    ("LOMS_WEBHOOK_SECRETS", "webhook_secrets"),
+    ("LOMS_WEBHOOK_PRIVATE_ADDRESSES", "webhook_private_addresses"),
+    ("LOMS_SMTP_URL", "smtp_url"),
+    ("LOMS_MAIL_FROM", "mail_from"),
 ];
 
 #[derive(Debug, Clone)]
@@ -124,6 +129,11 @@ struct Texts {
     payment_timeout: Option<String>,
     currency: Option<String>,
     log: Option<String>,
+    webhook_url: Option<String>,
+    webhook_secrets: Option<String>,
+    webhook_private_addresses: Option<bool>,
+    smtp_url: Option<String>,
+    mail_from: Option<String>,
 }
 
 impl Settings {
@@ -162,7 +172,13 @@ impl Settings {
         Ok(Self {
             database_url: database_url.into(),
             amqp_url: texts.amqp_url.map(Into::into),
-            channels: channels::Settings::default(),
+            channels: channels::Settings {
+                webhook_url: texts.webhook_url.map(Into::into),
+                webhook_secrets: texts.webhook_secrets.unwrap_or_default().into(),
+                webhook_private_addresses: texts.webhook_private_addresses.unwrap_or_default(),
+                smtp_url: texts.smtp_url.map(Into::into),
+                mail_from: texts.mail_from.unwrap_or_default(),
+            },
             product_service_url: texts.product_service_url,
             product_service_token: texts.product_service_token.unwrap_or_default().into(),
             listen,

@@ -19,7 +19,7 @@ use crate::store::Store;
 pub async fn run(settings: &Settings, store: Arc<dyn Store>) -> anyhow::Result<()> {
     let url = settings.amqp_url.as_ref().context("AMQP_URL is missing: without it `loms serve` notifies by itself")?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let notifier = Notifier::new(settings.channels.open(&clock)?, store.clone(), clock);
+    let notifier = Notifier::new(settings.channels.open(settings.currency, &clock)?, store.clone(), clock);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let stop = async move {

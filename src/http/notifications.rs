@@ -4,7 +4,7 @@ use actix_web::{HttpResponse, get, put, web};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::domain::contact::{Contact, Locale};
+use crate::domain::contact::{Contact, Email, Locale};
 use crate::store::notification_log::{Notification, NotificationFilter};
 
 use super::Shared;
@@ -15,9 +15,6 @@ use super::routes::Problems;
 
 /// How many notifications a page has, unless asked otherwise, and at the most.
 const PAGE_NOTIFICATIONS: (u32, u32) = (50, 500);
-
-/// RFC 5321, section 4.5.3.1.3, without the angle brackets.
-const EMAIL_BYTES_MAX: usize = 254;
 
 #[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -102,14 +99,13 @@ pub async fn set_contact(
 ) -> Result<HttpResponse, Problem> {
     let user = request::user(&path)?;
     let NewContact { email, locale } = body.value;
-    let is_address = email.len() <= EMAIL_BYTES_MAX && email.parse::<lettre::Address>().is_ok();
-    if !is_address {
-        return Err(Problem::invalid("email", "is not an e-mail address"));
-    }
+    let email = Email::parse(&email).map_err(|error| Problem::invalid("email", error))?;
     let locale = Locale::parse(&locale).ok_or_else(|| Problem::invalid("locale", "must be en or ru"))?;
     let contact = Contact { email, locale };
-    let answer =
-        json(HttpResponse::Ok(), &ContactBody { user: user.as_str(), email: &contact.email, locale: locale.as_str() });
+    let answer = json(
+        HttpResponse::Ok(),
+        &ContactBody { user: user.as_str(), email: contact.email.as_str(), locale: locale.as_str() },
+    );
     let now = api.core.clock.now();
     api.core.read(move |store| async move { store.set_contact(&user, &contact, now).await }).await?;
     Ok(answer)

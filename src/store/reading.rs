@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::domain::contact::{Contact, Locale};
+use crate::domain::contact::{Contact, Email, Locale};
 use crate::domain::order::{Item, Order, Status};
 use crate::domain::stock::{Allocation, Shelf};
 use crate::domain::{Count, EventId, Money, OrderEvent, OrderId, Sku, Time, UserId, WarehouseId};
@@ -175,6 +175,7 @@ pub(super) fn known(rows: Vec<(String, String, String, i32)>) -> Result<Vec<Know
 
 pub(super) fn contacts(rows: Vec<(String, String, String)>) -> Result<Vec<(UserId, Contact)>, StoreError> {
     let contact = |(user, email, locale): (String, String, String)| {
+        let email = Email::parse(&email).map_err(|_| corrupt("an e-mail address that is none"))?;
         let locale = Locale::parse(&locale).ok_or_else(|| corrupt("an unknown locale"))?;
         Ok((UserId::from_store(&user), Contact { email, locale }))
     };

@@ -4,6 +4,8 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use wiremock::matchers::method;
+use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use crate::support::client::{Client, eventually};
 use crate::support::shop::{Shop, on_each_store};
@@ -117,4 +119,37 @@ async fn a_contact_is_kept_or_refused_by_name() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_webhook_that_fails_is_called_again_under_the_same_id_and_then_no_more() {
+    let receiver = MockServer::start().await;
+    let failing = Mock::given(method("POST")).respond_with(ResponseTemplate::new(500)).up_to_n_times(1);
+    failing.mount(&receiver).await;
+    Mock::given(method("POST")).respond_with(ResponseTemplate::new(200)).mount(&receiver).await;
+    let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let mut shop = Shop::with_webhook(&receiver.uri(), secret);
+
+    shop.order("ann", &[("PEN", 1)]).await;
+    let by_webhook = async |shop: &Shop| {
+        let told = told(&shop.client, "ann").await;
+        told.into_iter().find(|(_, channel, _)| channel == "webhook").map(|(outcome, ..)| outcome)
+    };
+    wait_until("it has failed", async || by_webhook(&shop).await.as_deref() == Some("waiting")).await;
+    // What waits survives a stop.
+    shop.restart();
+    wait_until("it is called again", async || by_webhook(&shop).await.as_deref() == Some("sent")).await;
+    shop.restart();
+    shop.order("bob", &[("PEN", 1)]).await;
+    wait_until("the next user is told", async || told(&shop.client, "bob").await.len() == 2).await;
+
+    let calls = receiver.received_requests().await.expect("recorded");
+    let header = |at: usize, name: &str| calls[at].headers[name].to_str().expect("text").to_owned();
+    assert_eq!(calls.len(), 3);
+    assert_eq!(header(0, "webhook-id"), header(1, "webhook-id"));
+    assert_ne!(header(1, "webhook-id"), header(2, "webhook-id"));
+    let verifier = standardwebhooks::Webhook::new(secret).expect("a secret");
+    for call in &calls {
+        verifier.verify(&call.body, &call.headers).expect("signed");
+    }
 }

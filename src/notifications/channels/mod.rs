@@ -2,27 +2,18 @@
 
 use async_trait::async_trait;
 
-use std::sync::Arc;
-
-use crate::clock::Clock;
 use crate::domain::OrderEvent;
 
+pub mod email;
 mod log;
+mod settings;
+#[cfg(test)]
+mod tests;
+pub mod webhook;
 
-pub use crate::domain::contact::{Contact, Locale};
+pub use crate::domain::contact::{Contact, Email, Locale};
 pub use log::Log;
-
-/// Which channels there are, beside the log.
-#[derive(Debug, Clone, Default)]
-pub struct Settings {}
-
-impl Settings {
-    /// # Errors
-    /// Where a channel cannot be used as it is set.
-    pub fn open(&self, _: &Arc<dyn Clock>) -> anyhow::Result<Vec<Box<dyn Channel>>> {
-        Ok(vec![Box::new(Log)])
-    }
-}
+pub use settings::{Settings, SettingsError};
 
 /// What became of an attempt that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -94,7 +94,7 @@ impl NotificationLog for Postgres {
                  email = excluded.email, locale = excluded.locale, updated_at = excluded.updated_at",
         )
         .bind(user.as_str())
-        .bind(&contact.email)
+        .bind(contact.email.as_str())
         .bind(contact.locale.as_str())
         .bind(now)
         .execute(&self.readers)

@@ -87,7 +87,7 @@ impl NotificationLog for Sqlite {
                  email = excluded.email, locale = excluded.locale, updated_at = excluded.updated_at",
         )
         .bind(user.as_str())
-        .bind(&contact.email)
+        .bind(contact.email.as_str())
         .bind(contact.locale.as_str())
         .bind(now.timestamp_micros())
         .execute(&self.readers)

@@ -50,6 +50,14 @@ impl Shop {
         Self::open_with(None, |settings| settings.variable("AMQP_URL", url))
     }
 
+    /// On SQLite, with a webhook on this machine.
+    pub fn with_webhook(url: &str, secret: &str) -> Self {
+        Self::open_with(None, |settings| {
+            let settings = settings.variable("LOMS_WEBHOOK_URL", url).variable("LOMS_WEBHOOK_SECRETS", secret);
+            settings.variable("LOMS_WEBHOOK_PRIVATE_ADDRESSES", "true")
+        })
+    }
+
     pub fn database_url(&self) -> &str {
         &self.database_url
     }
