@@ -5,7 +5,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use lapin::options::{BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
 
 use crate::support::postgres::block_on;
@@ -30,12 +30,13 @@ where
     })
 }
 
-/// Into a classic queue: a quorum queue that was declared within half a second of a kill is forgotten.
 fn publish(node: &PrivateRabbit, body: &'static str) {
     let confirmation = on_channel(node, async move |channel| {
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
         let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-        channel.queue_declare(QUEUE.into(), options, FieldTable::default()).await?;
+        channel.queue_declare(QUEUE.into(), options, arguments).await?;
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         let properties = BasicProperties::default().with_delivery_mode(PERSISTENT);
         channel.basic_publish("".into(), QUEUE.into(), options, body.as_bytes(), properties).await?.await
@@ -60,6 +61,7 @@ fn read(node: &PrivateRabbit) -> Vec<String> {
 fn what_was_confirmed_survives_a_kill_and_a_stop() {
     let Some(mut node) = PrivateRabbit::start() else { return };
     publish(&node, "before the kill");
+    node.wait_until_on_disk(QUEUE);
     let url = node.url();
 
     node.kill();

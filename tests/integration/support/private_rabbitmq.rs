@@ -19,6 +19,7 @@ const START_ATTEMPTS_MAX: usize = 5;
 const START_TIME_MAX: Duration = Duration::from_secs(120);
 const NAME_SERVICE_START_TIME_MAX: Duration = Duration::from_secs(10);
 const STOP_TIME_MAX: Duration = Duration::from_secs(30);
+const QUEUE_ON_DISK_TIME_MAX: Duration = Duration::from_secs(10);
 const CONTROL_TIME_MAX: Duration = Duration::from_secs(60);
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
@@ -94,6 +95,21 @@ impl PrivateRabbit {
             signal_process(process.id(), "KILL");
             let _ = process.wait();
             panic!("the node did not stop within {STOP_TIME_MAX:?}:\n{}", self.log());
+        }
+    }
+
+    /// Waits until a kill leaves a new quorum queue usable. RabbitMQ 3.10 writes the names of these
+    /// queues to disk half a second late; one it was killed before never has a leader again, and
+    /// takes no messages.
+    pub fn wait_until_on_disk(&mut self, queue: &str) {
+        let name = self.name();
+        let names = self.folder.path().join("state").join(&name).join("quorum").join(&name).join("names.dets");
+        let entry = format!("%2F_{queue}").into_bytes();
+        let process = self.process.as_mut().expect("the node runs");
+        let deadline = Instant::now() + QUEUE_ON_DISK_TIME_MAX;
+        while !std::fs::read(&names).is_ok_and(|bytes| bytes.windows(entry.len()).any(|part| part == entry)) {
+            assert!(Instant::now() < deadline, "the name of the queue {queue} does not reach {}", names.display());
+            assert!(wait_at_most(process, LOOK_AGAIN_AFTER).is_none(), "the node ended");
         }
     }
 
