@@ -118,9 +118,10 @@ fn assert_complete_and_in_order(events: &[Value]) {
 async fn every_event_arrives_once_though_broker_notifier_and_program_are_killed() {
     let Some(mut broker) = PrivateRabbit::start() else { return };
     call_witness(&broker).await;
-    // The broker saves every half a second which quorum queues there are; a kill before that loses them.
-    broker.stop();
-    broker.start_again();
+    let retry_queues = topology::RETRY_QUEUES.iter().map(|queue| queue.name);
+    for queue in [WITNESS, topology::QUEUE, topology::PARKING_QUEUE].into_iter().chain(retry_queues) {
+        broker.wait_until_on_disk(queue);
+    }
     let mut shop = Shop::with_broker(&broker.url());
     let mut notifier = Notifier::start(&shop, &broker);
 
