@@ -9,6 +9,7 @@ use actix::Recipient;
 
 use crate::clock::Clock;
 use crate::domain::Sku;
+use crate::domain::order::Order;
 use crate::store::{Change, Refused, Store, Verdict, WriteError, Writer, WriterIdentity};
 
 use super::stock_keeper::Settled;
@@ -53,6 +54,8 @@ pub(super) struct News {
     settled: Settled,
     stock_keeper: Option<Recipient<Settled>>,
     answers: Vec<(Answer, Result<Written, NotWritten>)>,
+    /// Orders as the batch has left them, in the order of their events.
+    orders: Vec<Arc<Order>>,
 }
 
 /// What is known of a batch after an attempt to write it.
@@ -79,9 +82,10 @@ impl Batch {
         let (writer, news) = match attempt {
             Attempt::Done(writer, verdicts) => {
                 let (writer, settled) = self.settle(writer, &changes, &verdicts).await;
+                let orders = changes.iter().zip(&verdicts).filter_map(written_order).collect();
                 let answers = answers.into_iter().zip(changes).zip(verdicts);
                 let answers = answers.map(|((answer, change), verdict)| (answer, answer_of(change, verdict))).collect();
-                (writer, News { settled, stock_keeper: self.stock_keeper, answers })
+                (writer, News { settled, stock_keeper: self.stock_keeper, answers, orders })
             }
             Attempt::NotWritten(writer) => {
                 let entries = changes.into_iter().zip(answers).map(|(change, answer)| Entry { change, answer });
@@ -161,7 +165,21 @@ fn answer_of(change: Change, verdict: Verdict) -> Result<Written, NotWritten> {
     }
 }
 
+fn written_order((change, verdict): (&Change, &Verdict)) -> Option<Arc<Order>> {
+    match change {
+        Change::OrderPlaced { order, .. } | Change::OrderMoved { order, .. } if *verdict == Verdict::Written => {
+            Some(Arc::clone(order))
+        }
+        _ => None,
+    }
+}
+
 impl News {
+    /// For the outbox relay, which need not read what was just written.
+    pub fn take_orders(&mut self) -> Vec<Arc<Order>> {
+        std::mem::take(&mut self.orders)
+    }
+
     /// Surely not written, none of them; and shelves that could not be read again.
     pub fn of_refusal(entries: Vec<Entry>, refreshed: Vec<Sku>, stock_keeper: Option<Recipient<Settled>>) -> Self {
         let mut settled = Settled { refreshed, ..Settled::default() };
@@ -169,7 +187,7 @@ impl News {
             settled.add(&entry.change, false);
         }
         let unavailable = |entry: Entry| (entry.answer, Err(Failure::Unavailable.into()));
-        Self { settled, stock_keeper, answers: entries.into_iter().map(unavailable).collect() }
+        Self { settled, stock_keeper, answers: entries.into_iter().map(unavailable).collect(), orders: Vec::new() }
     }
 
     /// The StockKeeper hears first: who is refused asks it again at once.

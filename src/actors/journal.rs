@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::clock::Clock;
 use crate::domain::Sku;
+use crate::domain::order::Order;
 use crate::store::{Change, Store, StoreError, Writer, WriterIdentity};
 
 use super::batch::{Batch, Desk, Ended, Entry, News};
@@ -138,11 +139,11 @@ impl Journal {
 
     /// The next batch goes first: while the database works on it, there is time to tell the news.
     fn go_on(&mut self, ended: Ended, context: &mut Context<Self>) {
-        let Ended::Ready(writer, news) = ended else {
+        let Ended::Ready(writer, mut news) = ended else {
             tracing::error!("another process has taken over this writer's place; this one ends");
             return context.stop();
         };
-        self.inform(&*writer);
+        self.inform(&*writer, news.take_orders());
         self.writer = Some(writer);
         self.desk.available.store(true, Ordering::Relaxed);
         self.pump(context);
@@ -151,9 +152,9 @@ impl Journal {
     }
 
     /// The relay must hear of it: a full mailbox is no reason.
-    fn inform(&self, writer: &dyn Writer) {
+    fn inform(&self, writer: &dyn Writer, orders: Vec<Arc<Order>>) {
         if let Some(relay) = &self.relay {
-            relay.do_send(Committed(writer.last_event()));
+            relay.do_send(Committed { last: writer.last_event(), orders });
         }
     }
 
@@ -264,7 +265,7 @@ impl Handler<Inform> for Journal {
         self.relay = Some(relay);
         // While a batch is in flight, its end tells.
         if let Some(writer) = &self.writer {
-            self.inform(&**writer);
+            self.inform(&**writer, Vec::new());
         }
     }
 }

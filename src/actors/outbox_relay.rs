@@ -5,6 +5,7 @@
 //! The events that a dead writer left are handed on, too. An outlet that fails slows nobody: events
 //! wait in the database, and are offered again with rising pauses.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
@@ -14,12 +15,15 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
-use crate::domain::EventId;
+use crate::domain::order::Order;
+use crate::domain::{EventId, OrderEvent};
 use crate::notifications::{Outlet, OutletError};
 use crate::store::{Store, StoreError};
 
 use super::journal::{self, Journal};
 
+/// How many committed events are kept in memory; past it they are read again when their turn comes.
+const FRESH_EVENTS_MAX: usize = 20_000;
 /// How many events are handed over at once.
 const WINDOW_EVENTS_MAX: u32 = 500;
 /// Pause after a failure, rising from the first to the second.
@@ -38,6 +42,9 @@ pub struct OutboxRelay {
     published: EventId,
     /// The writer's last event that is committed.
     committed: i64,
+    /// The last of the committed events, without a gap, that were not handed over yet: they need not
+    /// be read again.
+    fresh: VecDeque<OrderEvent>,
     pause_ms: u64,
     /// Waits for the end of a pause.
     resting: bool,
@@ -53,10 +60,14 @@ pub struct Backlog {
     pub failing: AtomicBool,
 }
 
-/// The writer's events up to this one are committed.
+/// The writer's events up to this one are committed; the last of them are those of these orders, as
+/// far as they are known.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Committed(pub i64);
+pub struct Committed {
+    pub last: i64,
+    pub orders: Vec<Arc<Order>>,
+}
 
 /// Hands over what is committed as far as it can be, closes the outlet and ends.
 #[derive(Message)]
@@ -100,6 +111,7 @@ impl OutboxRelay {
             journal,
             published,
             committed: published.seq,
+            fresh: VecDeque::new(),
             pause_ms: RETRY_PAUSE_MS.0,
             resting: false,
             closing: None,
@@ -113,8 +125,31 @@ impl OutboxRelay {
             return self.close_if_asked(context);
         }
         let Some(outlet) = self.outlet.take() else { return };
-        let relayed = hand_over(Arc::clone(&self.store), outlet, self.published);
-        self.relay(relayed, context);
+        while self.fresh.front().is_some_and(|event| event.id.seq <= self.published.seq) {
+            self.fresh.pop_front();
+        }
+        if self.fresh.front().is_some_and(|event| event.id.seq == self.published.seq + 1) {
+            let window = self.fresh.len().min(WINDOW_EVENTS_MAX as usize);
+            let events = self.fresh.drain(..window).collect();
+            self.relay(hand_over_fresh(outlet, events), context);
+        } else {
+            self.relay(hand_over(Arc::clone(&self.store), outlet, self.published), context);
+        }
+    }
+
+    /// What cannot be kept is read from the database when its turn comes.
+    fn keep_fresh(&mut self, last: i64, orders: &[Arc<Order>]) {
+        let placed = orders.iter().filter(|order| OrderEvent::is_placed(order)).count();
+        let count = i64::try_from(orders.len() + placed).unwrap_or(i64::MAX);
+        let mut next = EventId { seq: last - count + 1, ..self.published };
+        if next.seq != self.committed + 1 || self.fresh.len() > FRESH_EVENTS_MAX {
+            self.fresh.clear();
+        }
+        for order in orders {
+            let events = OrderEvent::of_change(order, next);
+            next.seq += i64::try_from(events.len()).unwrap_or(0);
+            self.fresh.extend(events);
+        }
     }
 
     /// Sockets live on the I/O runtime.
@@ -188,7 +223,13 @@ impl OutboxRelay {
     }
 }
 
-/// One window of a writer's events.
+async fn hand_over_fresh(mut outlet: Box<dyn Outlet>, events: Vec<OrderEvent>) -> Relayed {
+    let last = events.last().map(|event| event.id);
+    let result = outlet.deliver(&events).await.map(|()| last).map_err(RelayError::from);
+    Relayed { outlet, result }
+}
+
+/// One window of a writer's events, as the database has them.
 async fn hand_over(store: Arc<dyn Store>, mut outlet: Box<dyn Outlet>, after: EventId) -> Relayed {
     let result = match hand_over_window(&*store, &mut *outlet, after).await {
         Ok(None) => Err(RelayError::Missing(after)),
@@ -253,8 +294,11 @@ impl Actor for OutboxRelay {
 impl Handler<Committed> for OutboxRelay {
     type Result = ();
 
-    fn handle(&mut self, Committed(seq): Committed, context: &mut Self::Context) {
-        self.committed = self.committed.max(seq);
+    fn handle(&mut self, Committed { last, orders }: Committed, context: &mut Context<Self>) {
+        if last > self.committed {
+            self.keep_fresh(last, &orders);
+            self.committed = last;
+        }
         self.pump(context);
     }
 }

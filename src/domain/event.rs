@@ -1,6 +1,6 @@
 //! A status change of an order, as it is told to others.
 
-use super::order::{Item, Status};
+use super::order::{Item, Order, Status};
 use super::{Money, OrderId, Time, UserId};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +27,37 @@ pub struct EventId {
 }
 
 impl OrderEvent {
+    /// The events of the change that has led an order to this state, the first under this id: a
+    /// placed order was new before.
+    #[must_use]
+    pub fn of_change(order: &Order, first: EventId) -> Vec<Self> {
+        let event = |id, status, at, version| Self {
+            id,
+            order: order.id,
+            user: order.user.clone(),
+            status,
+            reason: order.reason.clone().filter(|_| status != Status::New),
+            at,
+            version,
+            items: order.items.clone(),
+            total: order.total,
+        };
+        let is_placed = Self::is_placed(order);
+        let mut events = Vec::with_capacity(2);
+        if is_placed {
+            events.push(event(first, Status::New, order.created_at, order.version - 1));
+        }
+        let id = EventId { seq: first.seq + i64::from(is_placed), ..first };
+        events.push(event(id, order.status, order.updated_at, order.version));
+        events
+    }
+
+    /// Whether the last change of the order was that it was placed.
+    #[must_use]
+    pub fn is_placed(order: &Order) -> bool {
+        matches!(order.status, Status::AwaitingPayment | Status::Failed)
+    }
+
     /// The status before; `None` for a new order.
     #[must_use]
     pub fn previous_status(&self) -> Option<Status> {

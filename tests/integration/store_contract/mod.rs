@@ -1,6 +1,7 @@
 //! What every store must do, run on each: the same changes, and the same things read back.
 
 mod books;
+mod outbox;
 mod reading;
 mod refusing;
 mod writers;
