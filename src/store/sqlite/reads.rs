@@ -68,7 +68,8 @@ impl Store for Sqlite {
 
     async fn history(&self, id: OrderId) -> Result<Vec<HistoryEntry>, StoreError> {
         let rows: Vec<(i32, i64, String, i64, Option<String>)> = sqlx::query_as(
-            "select writer_id, seq, status, occurred_at, reason from events where order_id = $1 order by version",
+            "select writer_id, seq, status, occurred_at, reason from events
+             where order_id = $1 and status <> 'payment_refused' order by version",
         )
         .bind(id.0)
         .fetch_all(&self.readers)
