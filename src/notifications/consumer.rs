@@ -3,6 +3,7 @@
 //! What could not be told waits in a retry queue, in the end in the parking queue. A message that
 //! is no event goes to the parking queue with the reason, and the queue behind it moves on.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
@@ -12,8 +13,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Consumer};
 use secrecy::SecretString;
 
-use crate::domain::OrderEvent;
-use crate::store::StoreError;
+use crate::domain::{EventId, OrderEvent};
 
 use super::broker::{Broker, BrokerError, Outgoing, limited};
 use super::message;
@@ -22,8 +22,8 @@ use super::topology::{PARKING_QUEUE, QUEUE, RETRY_QUEUES};
 
 /// How many messages this process holds that it has not acknowledged.
 const PREFETCH_MESSAGES: u16 = 100;
-/// Pause between two attempts to reach the broker, rising from the first to the second.
-const RECONNECT_PAUSE_MS: (u64, u64) = (100, 10_000);
+/// Pause between two attempts to reach the broker or the database, rising from the first to the second.
+const RETRY_PAUSE_MS: (u64, u64) = (100, 10_000);
 /// Why a message was parked, in its headers.
 pub const REASON_HEADER: &str = "x-loms-reason";
 /// How often it was tried, in its headers: what the broker counts is lost when a message is published again.
@@ -33,8 +33,6 @@ pub const ATTEMPTS_HEADER: &str = "x-loms-attempts";
 enum ConsumerError {
     #[error(transparent)]
     Broker(#[from] BrokerError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
     #[error("the broker has ended the consumer")]
     Cancelled,
 }
@@ -42,7 +40,7 @@ enum ConsumerError {
 /// Consumes until `stop` comes true; whatever fails is tried again.
 pub async fn run(url: &SecretString, notifier: &Notifier, stop: impl Future<Output = ()>) {
     let mut stop = std::pin::pin!(stop.fuse());
-    let mut pause_ms = RECONNECT_PAUSE_MS.0;
+    let mut pause_ms = RETRY_PAUSE_MS.0;
     loop {
         let consumed = tokio::select! {
             () = &mut stop => return,
@@ -50,7 +48,7 @@ pub async fn run(url: &SecretString, notifier: &Notifier, stop: impl Future<Outp
         };
         if let Err(failure) = consumed {
             tracing::warn!(error = %failure.error, "the queue cannot be consumed; trying again");
-            pause_ms = if failure.had_begun { RECONNECT_PAUSE_MS.0 } else { RECONNECT_PAUSE_MS.1.min(2 * pause_ms) };
+            pause_ms = if failure.had_begun { RETRY_PAUSE_MS.0 } else { RETRY_PAUSE_MS.1.min(2 * pause_ms) };
         }
         tokio::select! {
             () = &mut stop => return,
@@ -90,23 +88,29 @@ async fn work_off(broker: &Broker, consumer: &mut Consumer, notifier: &Notifier)
         deliveries.push(delivery.map_err(BrokerError::from)?);
     }
     let mut events: Vec<OrderEvent> = Vec::with_capacity(deliveries.len());
+    let mut met: HashMap<EventId, usize> = HashMap::with_capacity(deliveries.len());
     let mut elsewhere = Vec::new();
     let mut of_events = Vec::with_capacity(deliveries.len());
     for delivery in &deliveries {
         match message::read(&delivery.data) {
+            // One that was published twice may come twice at once: it is told once.
             Ok(event) => {
-                events.push(event);
-                of_events.push(delivery);
+                let at = *met.entry(event.id).or_insert(events.len());
+                if at == events.len() {
+                    events.push(event);
+                }
+                of_events.push((delivery, at));
             }
             Err(error) => elsewhere.push(parked(delivery, &error.to_string())),
         }
     }
-    let verdicts = notifier.notify(&events, false).await?;
-    for (delivery, verdict) in of_events.into_iter().zip(verdicts) {
-        match verdict {
-            Verdict::Done => {}
-            Verdict::Again { attempts } => elsewhere.push(again(delivery, attempts)),
-            Verdict::GivenUp { reason } => elsewhere.push(parked(delivery, &reason)),
+    let mut verdicts: Vec<_> = notify(notifier, &events).await.into_iter().map(Some).collect();
+    for (delivery, at) in of_events {
+        // Of several deliveries of one event the first goes on its way, and the others end here.
+        match verdicts[at].take() {
+            Some(Verdict::Done) | None => {}
+            Some(Verdict::Again { attempts }) => elsewhere.push(again(delivery, attempts)),
+            Some(Verdict::GivenUp { reason }) => elsewhere.push(parked(delivery, &reason)),
         }
     }
     broker.publish(elsewhere).await?;
@@ -114,6 +118,20 @@ async fn work_off(broker: &Broker, consumer: &mut Consumer, notifier: &Notifier)
     let all = BasicAckOptions { multiple: true };
     limited(async { last.acker.ack(all).await.map(drop).map_err(BrokerError::from) }).await?;
     Ok(())
+}
+
+/// Keeps the events until the database takes what became of them. To give them back to the broker
+/// would count against them there, and an outage of some seconds would park them.
+async fn notify(notifier: &Notifier, events: &[OrderEvent]) -> Vec<Verdict> {
+    let mut pause_ms = RETRY_PAUSE_MS.0;
+    loop {
+        match notifier.notify(events, false).await {
+            Ok(verdicts) => return verdicts,
+            Err(error) => tracing::warn!(%error, "the database does not take notifications; trying again"),
+        }
+        tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+        pause_ms = RETRY_PAUSE_MS.1.min(2 * pause_ms);
+    }
 }
 
 fn again(delivery: &Delivery, attempts: u32) -> Outgoing {

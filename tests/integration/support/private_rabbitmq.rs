@@ -5,7 +5,7 @@
 //! some seconds of processor time at each start, so a test starts as few as it can.
 
 use std::fs::File;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -87,6 +87,10 @@ impl PrivateRabbit {
         format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.ports.amqp)
     }
 
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.ports.amqp).into()
+    }
+
     /// Stops in order: connections are closed, everything is written out.
     pub fn stop(&mut self) {
         let mut process = self.process.take().expect("the node runs");
@@ -141,17 +145,22 @@ impl PrivateRabbit {
 
     /// What `rabbitmqctl --silent` with these arguments prints about this node.
     pub fn control(&self, arguments: &[&str]) -> String {
-        let mut command = self.program("rabbitmqctl");
-        command.arg("--silent").args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut process = command.spawn().expect("rabbitmqctl runs");
+        self.tool("rabbitmqctl", &[&["--silent"], arguments].concat()).unwrap_or_else(|complaint| panic!("{complaint}"))
+    }
+
+    /// What one of RabbitMQ's tools prints about this node; as an error where it fails.
+    pub fn tool(&self, name: &str, arguments: &[&str]) -> Result<String, String> {
+        let mut command = self.program(name);
+        command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = command.spawn().expect("it runs");
         if wait_at_most(&mut process, CONTROL_TIME_MAX).is_none() {
             let _ = process.kill();
         }
         let output = process.wait_with_output().expect("its output");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let complaint = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "rabbitmqctl {arguments:?}, {}: {text}{complaint}", output.status);
-        text
+        let wrong = || format!("{name} {arguments:?}, {}: {text}{complaint}", output.status);
+        if output.status.success() { Ok(text) } else { Err(wrong()) }
     }
 
     /// Whether it got as far as to take connections. Where it ended first, its log tells why.

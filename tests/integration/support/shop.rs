@@ -123,6 +123,14 @@ impl Shop {
         created.body
     }
 
+    /// # Panics
+    /// Where it is not placed, or not paid.
+    pub async fn order_and_pay(&self, user: &str) {
+        let order = self.order(user, &[("PEN", 1)]).await;
+        let payed = self.client.post(&format!("/orders/{}/pay", order["order_id"]), &Value::Null).await;
+        assert_eq!(payed.status, 200, "{}", payed.body);
+    }
+
     /// Puts so much into a cart.
     ///
     /// # Panics
