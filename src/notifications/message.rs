@@ -16,7 +16,8 @@ pub const SOURCE: &str = "/loms";
 /// No event is larger: 2,000 lines with long names have less than half of it.
 pub const BYTES_MAX: usize = 1024 * 1024;
 const SPEC_VERSION: &str = "1.0";
-const TYPE_PREFIX: &str = "loms.order.";
+/// An event's type goes on with the status.
+pub const TYPE_PREFIX: &str = "loms.order.";
 
 /// Why a message is not an event that this version understands.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,35 +32,49 @@ pub enum MessageError {
     Invalid(&'static str),
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, utoipa::ToSchema)]
 struct Envelope {
+    /// `1.0`.
     specversion: String,
+    /// `<writer>-<seq>`, unique in an installation: the same event may arrive more than once.
     id: String,
     source: String,
+    /// `loms.order.` and the status.
     r#type: String,
+    /// The order's id.
     subject: String,
+    #[schema(value_type = String, format = DateTime)]
     time: Time,
     datacontenttype: String,
+    /// The version of `data`; do not guess at one that you do not know.
     dataschema: String,
+    #[schema(inline)]
     data: Body,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, utoipa::ToSchema)]
 struct Body {
     order_id: i64,
     user: String,
+    /// `new`, `awaiting_payment`, `failed`, `payed` or `cancelled`.
+    #[schema(value_type = String)]
     status: Status,
+    /// The status before; null for a new order.
+    #[schema(value_type = Option<String>)]
     previous_status: Option<Status>,
+    /// Why it failed or was cancelled.
     reason: Option<String>,
+    #[schema(inline)]
     items: Vec<Line>,
     /// Minor units.
     total_price: i64,
     /// ISO 4217.
     currency: String,
+    /// How many statuses the order has had: rises with each of its events.
     version: i32,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, utoipa::ToSchema)]
 struct Line {
     sku: String,
     name: String,
@@ -72,6 +87,13 @@ struct Line {
 #[must_use]
 pub fn type_of(event: &OrderEvent) -> String {
     format!("{TYPE_PREFIX}{}", event.status.as_str())
+}
+
+/// What an event looks like, as JSON Schema.
+#[must_use]
+pub fn schema() -> serde_json::Value {
+    // A description of plain data: writing it as JSON cannot fail.
+    serde_json::to_value(<Envelope as utoipa::PartialSchema>::schema()).unwrap_or_default()
 }
 
 #[must_use]
