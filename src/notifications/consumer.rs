@@ -4,6 +4,7 @@
 //! is no event goes to the parking queue with the reason, and the queue behind it moves on.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
@@ -13,11 +14,14 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Consumer};
 use secrecy::SecretString;
 
+use crate::clock::Clock;
 use crate::domain::{EventId, OrderEvent};
+use crate::store::Store;
 
 use super::broker::{Broker, BrokerError, Outgoing, limited};
 use super::message;
 use super::notifier::{Notifier, Verdict};
+use super::resend::{self, ResendError};
 use super::topology::{PARKING_QUEUE, QUEUE, RETRY_QUEUES};
 
 /// How many messages this process holds that it has not acknowledged.
@@ -33,18 +37,29 @@ pub const ATTEMPTS_HEADER: &str = "x-loms-attempts";
 enum ConsumerError {
     #[error(transparent)]
     Broker(#[from] BrokerError),
+    #[error(transparent)]
+    Resend(#[from] ResendError),
     #[error("the broker has ended the consumer")]
     Cancelled,
 }
 
+/// What is needed to work events off.
+pub struct Desk {
+    pub notifier: Notifier,
+    pub store: Arc<dyn Store>,
+    pub clock: Arc<dyn Clock>,
+    /// ISO 4217.
+    pub currency: String,
+}
+
 /// Consumes until `stop` comes true; whatever fails is tried again.
-pub async fn run(url: &SecretString, notifier: &Notifier, stop: impl Future<Output = ()>) {
+pub async fn run(url: &SecretString, desk: &Desk, stop: impl Future<Output = ()>) {
     let mut stop = std::pin::pin!(stop.fuse());
     let mut pause_ms = RETRY_PAUSE_MS.0;
     loop {
         let consumed = tokio::select! {
             () = &mut stop => return,
-            consumed = consume(url, notifier) => consumed,
+            consumed = consume(url, desk) => consumed,
         };
         if let Err(failure) = consumed {
             tracing::warn!(error = %failure.error, "the queue cannot be consumed; trying again");
@@ -63,13 +78,13 @@ struct ConsumeFailure {
     had_begun: bool,
 }
 
-async fn consume(url: &SecretString, notifier: &Notifier) -> Result<(), ConsumeFailure> {
+async fn consume(url: &SecretString, desk: &Desk) -> Result<(), ConsumeFailure> {
     let early = |error: BrokerError| ConsumeFailure { error: error.into(), had_begun: false };
     let broker = Broker::connect(url, "loms notifications").await.map_err(early)?;
     let mut consumer = limited(start(&broker)).await.map_err(early)?;
     tracing::info!("taking events from the queue {QUEUE}");
     loop {
-        let worked = work_off(&broker, &mut consumer, notifier).await;
+        let worked = work_off(&broker, &mut consumer, desk).await;
         worked.map_err(|error| ConsumeFailure { error, had_begun: true })?;
     }
 }
@@ -82,7 +97,7 @@ async fn start(broker: &Broker) -> Result<Consumer, BrokerError> {
 }
 
 /// Waits for a message, takes what has come with it, tells of all, and acknowledges.
-async fn work_off(broker: &Broker, consumer: &mut Consumer, notifier: &Notifier) -> Result<(), ConsumerError> {
+async fn work_off(broker: &Broker, consumer: &mut Consumer, desk: &Desk) -> Result<(), ConsumerError> {
     let mut deliveries = vec![consumer.next().await.ok_or(ConsumerError::Cancelled)?.map_err(BrokerError::from)?];
     while let Some(Some(delivery)) = consumer.next().now_or_never() {
         deliveries.push(delivery.map_err(BrokerError::from)?);
@@ -92,6 +107,11 @@ async fn work_off(broker: &Broker, consumer: &mut Consumer, notifier: &Notifier)
     let mut elsewhere = Vec::new();
     let mut of_events = Vec::with_capacity(deliveries.len());
     for delivery in &deliveries {
+        if resend::is_mark(delivery) {
+            let events = resend::resend(broker, &*desk.store, &desk.currency, desk.clock.now()).await?;
+            tracing::info!(events, "the queue was made anew; published again what it may have lost");
+            continue;
+        }
         match message::read(&delivery.data) {
             // One that was published twice may come twice at once: it is told once.
             Ok(event) => {
@@ -104,7 +124,7 @@ async fn work_off(broker: &Broker, consumer: &mut Consumer, notifier: &Notifier)
             Err(error) => elsewhere.push(parked(delivery, &error.to_string())),
         }
     }
-    let mut verdicts: Vec<_> = notify(notifier, &events).await.into_iter().map(Some).collect();
+    let mut verdicts: Vec<_> = notify(&desk.notifier, &events).await.into_iter().map(Some).collect();
     for (delivery, at) in of_events {
         // Of several deliveries of one event the first goes on its way, and the others end here.
         match verdicts[at].take() {

@@ -20,6 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const SHOPPERS: usize = 4;
 /// How many orders come before a fault, while it lasts, and after it.
 const ORDERS_PER_STEP: usize = 40;
+/// A steady stream is wanted, not the highest rate.
+const BETWEEN_ORDERS: Duration = Duration::from_millis(50);
 const ROOM_MESSAGES: &str = r#"{"max-length": 10}"#;
 /// Of a memory watermark that is not exceeded; RabbitMQ's own default.
 const MEMORY_SHARE: &str = "0.4";
@@ -41,8 +43,7 @@ impl Load {
                 while !stop.load(Ordering::Relaxed) {
                     order_and_pay(&client, &format!("shopper-{number}")).await;
                     orders.fetch_add(1, Ordering::Relaxed);
-                    // A steady stream is wanted, not the highest rate.
-                    tokio::time::sleep(Duration::from_millis(10)).await;
+                    tokio::time::sleep(BETWEEN_ORDERS).await;
                 }
             });
         }
@@ -133,7 +134,7 @@ async fn whatever_happens_to_the_broker_orders_go_on_and_each_event_is_told_once
     witness::call(&mut broker).await;
     let shop = Shop::with_broker(&broker.url());
     let receiver = Receiver::start(|_, _| Behaviour::Answer(200)).await;
-    let notifier = Notifier::start(&shop, &broker.url(), &receiver.settings());
+    let notifier = Notifier::start(&shop.program, &broker.url(), &receiver.settings());
     let load = Load::start(&shop);
     load.go_on().await;
     break_and_mend(&mut broker, &load, &shop.client).await;
@@ -145,7 +146,7 @@ async fn whatever_happens_to_the_broker_orders_go_on_and_each_event_is_told_once
     // There are messages in it, and the witness takes what comes meanwhile: the exchange returns none.
     broker.control(&["delete_queue", topology::QUEUE]);
     load.go_on().await;
-    let notifier = Notifier::start(&shop, &broker.url(), &receiver.settings());
+    let notifier = Notifier::start(&shop.program, &broker.url(), &receiver.settings());
     load.go_on().await;
     broker.control(&["delete_queue", topology::QUEUE]);
     load.go_on().await;

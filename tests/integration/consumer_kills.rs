@@ -75,7 +75,7 @@ impl Killer {
             }
         });
         let url = format!("amqp://guest:guest@{}/%2f", self.proxy.address());
-        let notifier = Notifier::start(shop, &url, &self.receiver.settings());
+        let notifier = Notifier::start(&shop.program, &url, &self.receiver.settings());
         *victim.lock().unwrap_or_else(PoisonError::into_inner) = Some(notifier.clone());
         let killed = || async { notifier.has_ended() && self.silent.load(Ordering::SeqCst) };
         assert!(eventually(PATIENCE, killed).await, "nothing was acknowledged");
@@ -149,7 +149,7 @@ async fn a_consumer_killed_before_its_acknowledgement_loses_nothing_and_repeats_
         }
     }
     silent.store(false, Ordering::SeqCst);
-    let last = Notifier::start(&shop, &broker.url(), &receiver.settings());
+    let last = Notifier::start(&shop.program, &broker.url(), &receiver.settings());
     assert_each_was_told_once(&shop, &receiver, placed, &under_way).await;
     assert!(last.terminate().success());
     assert_eq!(witness::parked(&broker).await, Vec::<String>::new());

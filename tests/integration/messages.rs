@@ -29,7 +29,7 @@ async fn every_event_arrives_once_though_broker_notifier_and_program_are_killed(
     let Some(mut broker) = PrivateRabbit::start() else { return };
     witness::call(&mut broker).await;
     let mut shop = Shop::with_broker(&broker.url());
-    let mut notifier = Notifier::start(&shop, &broker.url(), &[]);
+    let mut notifier = Notifier::start(&shop.program, &broker.url(), &[]);
 
     for number in 0..ORDERS {
         match number {
@@ -42,7 +42,7 @@ async fn every_event_arrives_once_though_broker_notifier_and_program_are_killed(
             }
             60 => {
                 notifier.kill();
-                notifier = Notifier::start(&shop, &broker.url(), &[]);
+                notifier = Notifier::start(&shop.program, &broker.url(), &[]);
             }
             80 => {
                 shop.program.kill();

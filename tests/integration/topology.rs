@@ -34,7 +34,7 @@ fn exported(node: &PrivateRabbit) -> Vec<(&'static str, Vec<Value>)> {
 /// The whole path through this node: an order's two notifications.
 async fn assert_works(node: &PrivateRabbit, user: &str) {
     let shop = Shop::with_broker(&node.url());
-    let _notifier = Notifier::start(&shop, &node.url(), &[]);
+    let _notifier = Notifier::start(&shop.program, &node.url(), &[]);
     let order = shop.order(user, &[("PEN", 1)]).await;
     shop.client.post(&format!("/orders/{}/pay", order["order_id"]), &Value::Null).await;
     let path = format!("/notifications?user={user}");

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::private_server::{signal_process, wait_at_most};
-use super::shop::Shop;
+use super::program::Program;
 
 const STOP_TIME_MAX: Duration = Duration::from_secs(30);
 
@@ -16,13 +16,14 @@ pub struct Notifier(Arc<Killed>);
 struct Killed(Mutex<Child>);
 
 impl Notifier {
-    /// Takes events from this broker, for the users of the shop.
-    pub fn start(shop: &Shop, amqp_url: &str, settings: &[(&str, &str)]) -> Self {
+    /// Takes events from this broker, on the program's database and in its folder.
+    pub fn start(program: &Program, amqp_url: &str, settings: &[(&str, &str)]) -> Self {
+        let database_url = program.variable("DATABASE_URL").expect("a program with a database of its own");
         let process = Command::new(env!("CARGO_BIN_EXE_loms"))
             .arg("notifications")
-            .envs([("DATABASE_URL", shop.database_url()), ("AMQP_URL", amqp_url), ("LOMS_LOG", "warn")])
+            .envs([("DATABASE_URL", database_url), ("AMQP_URL", amqp_url), ("LOMS_LOG", "warn")])
             .envs(settings.iter().copied())
-            .current_dir(shop.program.folder())
+            .current_dir(program.folder())
             .stdin(Stdio::null())
             .spawn();
         Self(Arc::new(Killed(Mutex::new(process.expect("the notifier starts")))))

@@ -47,15 +47,22 @@ impl Shop {
 
     /// On SQLite, with events going to this broker.
     pub fn with_broker(url: &str) -> Self {
-        Self::open_with(None, |settings| settings.variable("AMQP_URL", url))
+        Self::with_settings(&[("AMQP_URL", url)])
     }
 
     /// On SQLite, with a webhook on this machine.
     pub fn with_webhook(url: &str, secret: &str) -> Self {
-        Self::open_with(None, |settings| {
-            let settings = settings.variable("LOMS_WEBHOOK_URL", url).variable("LOMS_WEBHOOK_SECRETS", secret);
-            settings.variable("LOMS_WEBHOOK_PRIVATE_ADDRESSES", "true")
-        })
+        Self::with_settings(&[
+            ("LOMS_WEBHOOK_URL", url),
+            ("LOMS_WEBHOOK_SECRETS", secret),
+            ("LOMS_WEBHOOK_PRIVATE_ADDRESSES", "true"),
+        ])
+    }
+
+    /// On SQLite, with these variables in its environment.
+    pub fn with_settings(variables: &[(&str, &str)]) -> Self {
+        let set = |settings: Settings, (name, value): &(&str, &str)| settings.variable(name, value);
+        Self::open_with(None, |settings| variables.iter().fold(settings, set))
     }
 
     pub fn database_url(&self) -> &str {
