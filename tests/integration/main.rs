@@ -13,6 +13,7 @@ mod api_service_contract;
 mod api_stocks;
 mod broker_faults;
 mod brokers;
+mod compose;
 mod consumer_kills;
 mod deadlines;
 mod kills;

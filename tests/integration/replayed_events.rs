@@ -9,6 +9,7 @@ use std::time::Duration;
 use flate2::read::GzDecoder;
 use loms::domain::order::Status;
 use loms::domain::{EventId, OrderEvent};
+use loms::notifications::topology;
 use loms::store::Store;
 use loms::store::notification_log::Told;
 
@@ -19,13 +20,15 @@ use crate::support::program::{Program, Settings};
 use crate::support::witness;
 
 const PATIENCE: Duration = Duration::from_secs(120);
-const ORDERS: usize = 2_000;
+const ORDERS: usize = 300;
+/// The same test with more orders; `docs/RELIABILITY.md` has what came of 2,000.
+const ORDERS_VARIABLE: &str = "LOMS_TEST_REPLAY_ORDERS";
 const CONNECTIONS: &str = "16";
 const PAGE_EVENTS: u32 = 1_000;
 
-/// The first 2,000 orders of the recording, with what was cancelled meanwhile, in a file of its own;
-/// `None` with a word that the test was skipped.
-fn first_orders(recording: &Path, folder: &Path) -> Option<PathBuf> {
+/// So many orders of the recording, with what was cancelled meanwhile, in a file of its own; `None`
+/// with a word that the test was skipped.
+fn first_orders(recording: &Path, folder: &Path, count: usize) -> Option<PathBuf> {
     if !recording.exists() {
         eprintln!("skipped: the recorded orders are not at {}", recording.display());
         return None;
@@ -39,14 +42,14 @@ fn first_orders(recording: &Path, folder: &Path) -> Option<PathBuf> {
         // timestamp, user, invoice, kind, and what holds no comma either.
         let columns: Vec<&str> = line.split(',').collect();
         if columns[3] == "order_line" && !orders.contains(columns[2]) {
-            if orders.len() == ORDERS {
+            if orders.len() == count {
                 break;
             }
             orders.insert(columns[2].to_owned());
         }
         writeln!(first, "{line}").expect("written");
     }
-    assert_eq!(orders.len(), ORDERS, "the recording is shorter than that");
+    assert_eq!(orders.len(), count, "the recording is shorter than that");
     Some(path)
 }
 
@@ -87,11 +90,12 @@ async fn assert_told_once(store: &dyn Store, events: &[OrderEvent]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_event_of_two_thousand_real_orders_arrives_once_and_in_order() {
+async fn every_event_of_real_orders_arrives_once_and_in_order() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let recording = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/online-retail");
     let catalogue = recording.join("catalog.csv.gz");
-    let Some(recorded) = first_orders(&recording.join("events.csv.gz"), folder.path()) else { return };
+    let count = std::env::var(ORDERS_VARIABLE).map_or(ORDERS, |text| text.parse().expect("a number"));
+    let Some(recorded) = first_orders(&recording.join("events.csv.gz"), folder.path(), count) else { return };
     let Some(mut broker) = PrivateRabbit::start() else { return };
     witness::call(&mut broker).await;
     let database = format!("sqlite://{}", folder.path().join("loms.db").display());
@@ -107,7 +111,7 @@ async fn every_event_of_two_thousand_real_orders_arrives_once_and_in_order() {
     let client = Client::new(program.url());
     let published = || async { client.get("/readyz").await.body["events_waiting"] == 0 };
     assert!(eventually(PATIENCE, published).await, "events are not published");
-    let taken = || async { broker.control(&["list_queues", "name", "messages"]).contains("notifications\t0\n") };
+    let taken = || async { witness::waiting_in(&broker, topology::QUEUE).await == 0 };
     assert!(eventually(PATIENCE, taken).await, "events are not taken");
     assert!(notifiers.iter().all(|notifier| notifier.terminate().success()));
 
@@ -118,7 +122,7 @@ async fn every_event_of_two_thousand_real_orders_arrives_once_and_in_order() {
     assert_eq!(heard.ids(), ids.iter().map(String::as_str).collect::<BTreeSet<_>>());
     assert_eq!(heard.events.len(), events.len(), "some came twice, though nothing failed");
     let orders = heard.orders_in_order();
-    assert!(orders.len() + 50 > ORDERS, "only {} orders were placed", orders.len());
+    assert!(orders.len() + count / 20 > count, "only {} orders were placed", orders.len());
     assert_told_once(&*store, &events).await;
     assert_eq!(witness::parked(&broker).await, Vec::<String>::new());
     eprintln!("{} orders, {} events, each once and in order", orders.len(), events.len());

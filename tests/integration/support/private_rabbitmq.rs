@@ -33,6 +33,8 @@ pub struct PrivateRabbit {
     folder: TempDir,
     programs: PathBuf,
     ports: Ports,
+    /// Further lines of its configuration.
+    settings: String,
     name_service: Option<Child>,
     process: Option<Child>,
 }
@@ -48,16 +50,26 @@ struct Ports {
 impl PrivateRabbit {
     /// Makes a node and starts it; `None`, and a printed reason, where RabbitMQ is not installed.
     pub fn start() -> Option<Self> {
-        Self::start_with(None)
+        Self::start_with(None, String::new())
     }
 
     /// The same, with the definitions of a file imported at every start, and the user of
     /// [`Self::url`] added to them.
     pub fn start_with_definitions(path: &Path) -> Option<Self> {
-        Self::start_with(Some(path))
+        Self::start_with(Some(path), String::new())
     }
 
-    fn start_with(definitions: Option<&Path>) -> Option<Self> {
+    /// As production is set up: with the `rabbitmq.conf` and the `definitions.json` of a folder, but for
+    /// the places where they stand, and the port.
+    pub fn start_as_deployed(folder: &Path) -> Option<Self> {
+        let settings = std::fs::read_to_string(folder.join("rabbitmq.conf")).expect("settings");
+        let is_place = |line: &&str| ["listeners.", "load_definitions"].iter().any(|place| line.starts_with(place));
+        let settings: String =
+            settings.lines().filter(|line| !is_place(line)).map(|line| format!("{line}\n")).collect();
+        Self::start_with(Some(&folder.join("definitions.json")), settings)
+    }
+
+    fn start_with(definitions: Option<&Path>, settings: String) -> Option<Self> {
         let Some(programs) = find_programs() else {
             eprintln!("skipped: RabbitMQ's server programs are not installed; run the tests with `make test`");
             return None;
@@ -69,7 +81,7 @@ impl PrivateRabbit {
             let text = with_guest(serde_json::from_str(&text).expect("definitions in JSON")).to_string();
             std::fs::write(folder.path().join("definitions.json"), text).expect("written");
         }
-        let mut node = Self { folder, programs, ports: Ports::free(), name_service: None, process: None };
+        let mut node = Self { folder, programs, ports: Ports::free(), settings, name_service: None, process: None };
 
         // Between the choice of the ports and the start another program may have taken one.
         for _ in 0..START_ATTEMPTS_MAX {
@@ -241,7 +253,7 @@ impl PrivateRabbit {
     }
 
     fn write_configuration(&self) {
-        let mut text = format!("listeners.tcp.1 = 127.0.0.1:{}\n", self.ports.amqp);
+        let mut text = format!("{}listeners.tcp.1 = 127.0.0.1:{}\n", self.settings, self.ports.amqp);
         let definitions = self.folder.path().join("definitions.json");
         if definitions.exists() {
             text += &format!("load_definitions = {}\n", definitions.display());

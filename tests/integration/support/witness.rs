@@ -73,6 +73,15 @@ pub async fn publish(broker: &PrivateRabbit, queue: &str, body: &[u8], propertie
     sent.await.expect("published").await.expect("taken");
 }
 
+/// How many messages lie in a queue, of those that no consumer holds. (What `rabbitmqctl` tells of a
+/// quorum queue is some seconds old.)
+pub async fn waiting_in(broker: &PrivateRabbit, queue: &str) -> u32 {
+    let (_connection, channel) = channel(broker).await;
+    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let queue = channel.queue_declare(queue.into(), options, FieldTable::default()).await.expect("it is there");
+    queue.message_count()
+}
+
 /// Why messages are parked, in the order in which they were.
 pub async fn parked(broker: &PrivateRabbit) -> Vec<String> {
     let parked = parking::redrive(&broker.url().into(), &[], true).await.expect("looked at");
