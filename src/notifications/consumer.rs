@@ -28,6 +28,8 @@ use super::topology::{PARKING_QUEUE, QUEUE, RETRY_QUEUES};
 const PREFETCH_MESSAGES: u16 = 100;
 /// Pause between two attempts to reach the broker or the database, rising from the first to the second.
 const RETRY_PAUSE_MS: (u64, u64) = (100, 10_000);
+/// What is in hand at a stop is finished within this time.
+const FINISH_MS_MAX: u64 = 10_000;
 /// Why a message was parked, in its headers.
 pub const REASON_HEADER: &str = "x-loms-reason";
 /// How often it was tried, in its headers: what the broker counts is lost when a message is published again.
@@ -52,21 +54,26 @@ pub struct Desk {
     pub currency: String,
 }
 
-/// Consumes until `stop` comes true; whatever fails is tried again.
+/// Consumes until `stop` comes true; whatever fails is tried again. What is in hand by then is told,
+/// recorded and acknowledged: torn off in between, it would be told twice.
 pub async fn run(url: &SecretString, desk: &Desk, stop: impl Future<Output = ()>) {
-    let mut stop = std::pin::pin!(stop.fuse());
+    let stop = stop.shared();
+    let too_late = stop.clone().then(|()| tokio::time::sleep(Duration::from_millis(FINISH_MS_MAX)));
+    tokio::select! {
+        () = work_until(stop, url, desk) => {}
+        () = too_late => tracing::warn!("what is in hand cannot be finished in time; it may be told again"),
+    }
+}
+
+async fn work_until(stop: impl Future<Output = ()> + Clone, url: &SecretString, desk: &Desk) {
+    let mut stopped = std::pin::pin!(stop.clone());
     let mut pause_ms = RETRY_PAUSE_MS.0;
     loop {
-        let consumed = tokio::select! {
-            () = &mut stop => return,
-            consumed = consume(url, desk) => consumed,
-        };
-        if let Err(failure) = consumed {
-            tracing::warn!(error = %failure.error, "the queue cannot be consumed; trying again");
-            pause_ms = if failure.had_begun { RETRY_PAUSE_MS.0 } else { RETRY_PAUSE_MS.1.min(2 * pause_ms) };
-        }
+        let Err(failure) = consume(stop.clone(), url, desk).await else { return };
+        tracing::warn!(error = %failure.error, "the queue cannot be consumed; trying again");
+        pause_ms = if failure.had_begun { RETRY_PAUSE_MS.0 } else { RETRY_PAUSE_MS.1.min(2 * pause_ms) };
         tokio::select! {
-            () = &mut stop => return,
+            () = &mut stopped => return,
             () = tokio::time::sleep(Duration::from_millis(pause_ms)) => {}
         }
     }
@@ -78,15 +85,26 @@ struct ConsumeFailure {
     had_begun: bool,
 }
 
-async fn consume(url: &SecretString, desk: &Desk) -> Result<(), ConsumeFailure> {
+async fn consume(stop: impl Future<Output = ()>, url: &SecretString, desk: &Desk) -> Result<(), ConsumeFailure> {
+    let mut stop = std::pin::pin!(stop);
     let early = |error: BrokerError| ConsumeFailure { error: error.into(), had_begun: false };
-    let broker = Broker::connect(url, "loms notifications").await.map_err(early)?;
+    let broker = tokio::select! {
+        () = &mut stop => return Ok(()),
+        connected = Broker::connect(url, "loms notifications") => connected.map_err(early)?,
+    };
     let mut consumer = limited(start(&broker)).await.map_err(early)?;
     tracing::info!("taking events from the queue {QUEUE}");
     loop {
-        let worked = work_off(&broker, &mut consumer, desk).await;
+        let first = tokio::select! {
+            () = &mut stop => break,
+            first = consumer.next() => first,
+        };
+        let worked = work_off(first, &broker, &mut consumer, desk).await;
         worked.map_err(|error| ConsumeFailure { error, had_begun: true })?;
     }
+    // Acknowledgements that are on their way arrive first.
+    broker.close().await;
+    Ok(())
 }
 
 async fn start(broker: &Broker) -> Result<Consumer, BrokerError> {
@@ -96,9 +114,14 @@ async fn start(broker: &Broker) -> Result<Consumer, BrokerError> {
     Ok(channel.basic_consume(QUEUE.into(), "".into(), options, FieldTable::default()).await?)
 }
 
-/// Waits for a message, takes what has come with it, tells of all, and acknowledges.
-async fn work_off(broker: &Broker, consumer: &mut Consumer, desk: &Desk) -> Result<(), ConsumerError> {
-    let mut deliveries = vec![consumer.next().await.ok_or(ConsumerError::Cancelled)?.map_err(BrokerError::from)?];
+/// Takes what has come with the first message, tells of all, and acknowledges.
+async fn work_off(
+    first: Option<lapin::Result<Delivery>>,
+    broker: &Broker,
+    consumer: &mut Consumer,
+    desk: &Desk,
+) -> Result<(), ConsumerError> {
+    let mut deliveries = vec![first.ok_or(ConsumerError::Cancelled)?.map_err(BrokerError::from)?];
     while let Some(Some(delivery)) = consumer.next().now_or_never() {
         deliveries.push(delivery.map_err(BrokerError::from)?);
     }

@@ -2,9 +2,10 @@
 //! come in: every order is answered, every event is told, each once, and in order per order.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
+use loms::notifications::broker::BROKER_MS_MAX;
 use loms::notifications::topology;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -19,9 +20,11 @@ use crate::support::witness;
 const PATIENCE: Duration = Duration::from_secs(120);
 const SHOPPERS: usize = 4;
 /// How many orders come before a fault, while it lasts, and after it.
-const ORDERS_PER_STEP: usize = 40;
+const ORDERS_PER_STEP: usize = 25;
+/// Who waits for a broker that says nothing waits about twice as long.
+const WAITED_MS: u64 = BROKER_MS_MAX / 2;
 /// A steady stream is wanted, not the highest rate.
-const BETWEEN_ORDERS: Duration = Duration::from_millis(50);
+const BETWEEN_ORDERS: Duration = Duration::from_millis(150);
 const ROOM_MESSAGES: &str = r#"{"max-length": 10}"#;
 /// Of a memory watermark that is not exceeded; RabbitMQ's own default.
 const MEMORY_SHARE: &str = "0.4";
@@ -30,24 +33,30 @@ const MEMORY_SHARE: &str = "0.4";
 struct Load {
     shoppers: JoinSet<()>,
     orders: Arc<AtomicUsize>,
+    slowest_ms: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
 }
 
 impl Load {
     fn start(shop: &Shop) -> Self {
         let (orders, stop) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
+        let slowest_ms = Arc::<AtomicU64>::default();
         let mut shoppers = JoinSet::new();
         for number in 0..SHOPPERS {
             let (client, orders, stop) = (shop.client.clone(), Arc::clone(&orders), Arc::clone(&stop));
+            let slowest_ms = Arc::clone(&slowest_ms);
             shoppers.spawn(async move {
                 while !stop.load(Ordering::Relaxed) {
+                    let began = Instant::now();
                     order_and_pay(&client, &format!("shopper-{number}")).await;
+                    let took_ms = u64::try_from(began.elapsed().as_millis()).expect("a short time");
+                    slowest_ms.fetch_max(took_ms, Ordering::Relaxed);
                     orders.fetch_add(1, Ordering::Relaxed);
                     tokio::time::sleep(BETWEEN_ORDERS).await;
                 }
             });
         }
-        Self { shoppers, orders, stop }
+        Self { shoppers, orders, slowest_ms, stop }
     }
 
     /// Waits until so many more orders were answered.
@@ -60,6 +69,8 @@ impl Load {
     async fn end(self) -> usize {
         self.stop.store(true, Ordering::Relaxed);
         self.shoppers.join_all().await;
+        let slowest_ms = self.slowest_ms.load(Ordering::Relaxed);
+        assert!(slowest_ms < WAITED_MS, "an order took {slowest_ms} ms: it has waited for the broker");
         self.orders.load(Ordering::Relaxed)
     }
 }

@@ -15,6 +15,7 @@ mod broker_faults;
 mod brokers;
 mod compose;
 mod consumer_kills;
+mod database_away;
 mod deadlines;
 mod kills;
 mod lost_commits;

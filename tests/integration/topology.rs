@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use loms::notifications::topology;
 use serde_json::Value;
 
 use crate::support::client::eventually;
@@ -43,6 +44,21 @@ async fn assert_works(node: &PrivateRabbit, user: &str) {
     assert!(!shop.program.output().contains("PRECONDITION_FAILED"), "{}", shop.program.output());
 }
 
+/// No queue takes the next event, so the exchange returns it, and the relay makes the queue again.
+async fn assert_made_again(node: &PrivateRabbit) {
+    let shop = Shop::with_broker(&node.url());
+    let published = || async { shop.client.get("/readyz").await.body["events_waiting"] == 0 };
+    shop.order("eve", &[("PEN", 1)]).await;
+    assert!(eventually(PATIENCE, published).await, "events are not published");
+    node.control(&["delete_queue", topology::QUEUE]);
+    shop.order("eve", &[("PEN", 1)]).await;
+    assert!(eventually(PATIENCE, published).await, "events are not published again");
+    let queues = node.control(&["list_queues", "name"]);
+    assert!(queues.lines().any(|name| name == topology::QUEUE), "events went nowhere: {queues}");
+    // The two events of the second order, and the mark that there was a queue before.
+    assert_eq!(witness::waiting_in(node, topology::QUEUE).await, 3);
+}
+
 #[tokio::test]
 async fn the_program_and_the_definitions_file_make_the_same_broker() {
     let definitions = Path::new(env!("CARGO_MANIFEST_DIR")).join("rabbitmq/definitions.json");
@@ -56,6 +72,9 @@ async fn the_program_and_the_definitions_file_make_the_same_broker() {
     assert_eq!(exported(&defined), of_the_file);
 
     assert_works(&declared, "bob").await;
+    assert_eq!(exported(&declared), of_the_file);
+
+    assert_made_again(&declared).await;
     assert_eq!(exported(&declared), of_the_file);
 
     // Loaded over what the program has declared, the file changes nothing either.

@@ -97,6 +97,12 @@ impl Shop {
         Database::create().map(|database| Self::open(Some(database)))
     }
 
+    /// On PostgreSQL, with events going to this broker; `None` where there is none.
+    pub fn on_postgres_with_broker(url: &str) -> Option<Self> {
+        let database = Some(Database::create()?);
+        Some(Self::open_with(database, |settings| settings.variable("AMQP_URL", url)))
+    }
+
     /// Another process on the same database.
     pub fn second_process(&self) -> Program {
         self.settings.clone().start()
