@@ -21,6 +21,8 @@ use crate::support::witness;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const KILLS: usize = 15;
+/// Afterwards it is stopped in good order so often.
+const STOPS: usize = 5;
 /// The same test with more kills; `docs/RELIABILITY.md` has what came of 200.
 const KILLS_VARIABLE: &str = "LOMS_TEST_CONSUMER_KILLS";
 /// More than a notifier holds at once, so that it is always full.
@@ -103,6 +105,15 @@ async fn unrecorded(shop: &Shop, ids: Vec<String>) -> Vec<String> {
     ids.into_iter().zip(parsed).filter(|(_, id)| !known.contains(id)).map(|(id, _)| id).collect()
 }
 
+/// With a batch in hand, which it is to finish.
+async fn stop_in_the_middle(shop: &Shop, url: &str, receiver: &Receiver) {
+    let before = receiver.book().counts.len();
+    let notifier = Notifier::start(&shop.program, url, &receiver.settings());
+    let has_begun = || async { receiver.book().counts.len() > before };
+    assert!(eventually(PATIENCE, has_begun).await, "nobody is told");
+    assert!(notifier.terminate().success(), "it did not end well");
+}
+
 async fn assert_each_was_told_once(shop: &Shop, receiver: &Receiver, orders: usize, under_way: &HashSet<String>) {
     let all = || async { receiver.book().counts.len() == orders * EVENTS_PER_ORDER };
     assert!(eventually(PATIENCE, all).await, "lost: {} of {}", receiver.book().counts.len(), orders * EVENTS_PER_ORDER);
@@ -150,6 +161,11 @@ async fn a_consumer_killed_before_its_acknowledgement_loses_nothing_and_repeats_
         }
     }
     silent.store(false, Ordering::SeqCst);
+    for _ in 0..STOPS {
+        let told = receiver.book().counts.len();
+        place_orders(&shop, &mut placed, told).await;
+        stop_in_the_middle(&shop, &broker.url(), &receiver).await;
+    }
     let last = Notifier::start(&shop.program, &broker.url(), &receiver.settings());
     assert_each_was_told_once(&shop, &receiver, placed, &under_way).await;
     let worked_off = || async { witness::waiting_in(&broker, topology::QUEUE).await == 0 };
