@@ -87,6 +87,21 @@ class Channel:
                 self.beyond.remove(self.confirmed)
 
 
+def message_bytes(port, queue, messages):
+    """How long the first messages of a queue are on average; they are taken out of it."""
+    channel = Channel(port)
+    sizes = []
+    for _ in range(messages):
+        channel.socket.sendall(method(1, (BASIC, 70), b"\x00\x00" + short(queue) + b"\x01"))
+        channel.expect(BASIC, 71)
+        _, _, left = struct.unpack(">HHQ", channel.next_frame()[:12])
+        sizes.append(left)
+        while left > 0:
+            left -= len(channel.next_frame())
+    channel.socket.close()
+    return round(sum(sizes) / messages)
+
+
 def publish_rate(port, exchange, key, size, messages, seconds):
     """Messages per second, so many at a time, each time until all of them are confirmed."""
     channel = Channel(port)

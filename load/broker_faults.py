@@ -18,7 +18,7 @@ import tempfile
 import time
 import urllib.request
 
-from amqp_publish import publish_rate
+from amqp_publish import message_bytes, publish_rate
 from rabbitmq_node import RabbitNode
 
 QUICK = os.environ.get("QUICK") == "1"
@@ -206,7 +206,7 @@ def measure_rates(shop, broker):
         broker.control("set_vm_memory_high_watermark", "0.6")
         most, rate, _ = shop.drain()
         relay.append(rate)
-        size = message_bytes(broker)
+        size = message_bytes(broker.port, QUEUE, 100)
         print(f"round {number + 1} of {ROUNDS}  {taken:,.0f} orders/s, then {most:,} events of {size} bytes, relayed at {rate:,.0f}/s", flush=True)
         broker.control("purge_queue", QUEUE)
         for messages in WINDOWS:
@@ -215,18 +215,6 @@ def measure_rates(shop, broker):
             print(f"round {number + 1} of {ROUNDS}  bare, {messages} at a time: {rate:,.0f}/s", flush=True)
             broker.control("purge_queue", QUEUE)
     return size, relay, ceiling
-
-
-def message_bytes(broker):
-    """On average, of those in the queue. What the broker tells of its queues is some seconds old."""
-    deadline = time.monotonic() + RECOVERY_SECONDS_MAX
-    while time.monotonic() < deadline:
-        for line in broker.control("list_queues", "name", "messages", "message_bytes").splitlines():
-            name, messages, size = line.split("\t")
-            if name == QUEUE and messages != "0":
-                return round(int(size) / int(messages))
-        time.sleep(1)
-    raise SystemExit("the queue is empty")
 
 
 def report(figures, rates, told):
@@ -239,8 +227,10 @@ def report(figures, rates, told):
     for name, rounds in figures.items():
         without, with_fault = (median(one[at]["p99"] for one in rounds) for at in (0, 1))
         ratio = median(one[1]["p99"] / one[0]["p99"] for one in rounds)
-        most, rate, took = (median(one[at] for one in rounds) for at in (2, 3, 4))
-        print(f"| {name} | {without:.2f} | {with_fault:.2f} | {ratio:.2f} | {most:,.0f} | {rate:,.0f} | {took:.1f} |")
+        most, took = (median(one[at] for one in rounds) for at in (2, 4))
+        rates = [one[3] for one in rounds if one[3] == one[3]]
+        rate = f"{median(rates):,.0f}" if rates else "–"
+        print(f"| {name} | {without:.2f} | {with_fault:.2f} | {ratio:.2f} | {most:,.0f} | {rate} | {took:.1f} |")
     print(f"\n| publishing with confirms, messages of {size} bytes | per second | of RabbitMQ's best |")
     print("| --- | ---: | ---: |")
     best = max(median(rates) for rates in ceiling.values())

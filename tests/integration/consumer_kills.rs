@@ -26,7 +26,7 @@ const STOPS: usize = 5;
 /// The same test with more kills; `docs/RELIABILITY.md` has what came of 200.
 const KILLS_VARIABLE: &str = "LOMS_TEST_CONSUMER_KILLS";
 /// More than a notifier holds at once, so that it is always full.
-const EVENTS_AHEAD: usize = 250;
+const EVENTS_AHEAD: usize = 400;
 const SHOPPERS: usize = 25;
 /// An order that is paid is told of twice.
 const EVENTS_PER_ORDER: usize = 2;
