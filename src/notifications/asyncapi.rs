@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::domain::event::PAYMENT_REFUSED;
 use crate::domain::order::Status;
 
 use super::{message, topology};
@@ -9,33 +10,39 @@ use super::{message, topology};
 /// AsyncAPI 3.0.0, <https://www.asyncapi.com/docs/reference/specification/v3.0.0>.
 #[must_use]
 pub fn document() -> Value {
-    let name = |status: Status| format!("{}{}", message::TYPE_PREFIX, status.as_str());
-    let messages = Status::ALL.into_iter().map(|status| {
+    let names = || Status::ALL.into_iter().map(Status::as_str).chain([PAYMENT_REFUSED]);
+    let messages = names().map(|name| {
+        let title = match name {
+            PAYMENT_REFUSED => "A payment for an order was refused, for the first time: the money must go back".into(),
+            status => format!("An order is {status}"),
+        };
+        let r#type = format!("{}{name}", message::TYPE_PREFIX);
         let message = json!({
-            "name": name(status),
-            "title": format!("An order is {}", status.as_str()),
+            "name": r#type,
+            "title": title,
             "contentType": message::CONTENT_TYPE,
             "payload": { "$ref": "#/components/schemas/OrderEvent" },
-            "bindings": { "amqp": { "messageType": name(status), "bindingVersion": "0.3.0" } },
+            "bindings": { "amqp": { "messageType": r#type, "bindingVersion": "0.3.0" } },
         });
-        (status.as_str().to_owned(), message)
+        (name.to_owned(), message)
     });
     let messages: serde_json::Map<String, Value> = messages.collect();
     let references: Vec<Value> =
-        messages.keys().map(|status| json!({ "$ref": format!("#/channels/orders/messages/{status}") })).collect();
+        messages.keys().map(|name| json!({ "$ref": format!("#/channels/orders/messages/{name}") })).collect();
     json!({
         "asyncapi": "3.0.0",
         "info": {
             "title": "LOMS",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "What becomes of orders: an event for each status change, at least once, those that one \
-                            process writes of an order in their order. CloudEvents 1.0 in JSON.",
+            "description": "What becomes of orders: an event for each change of status and for the first refused \
+                            payment, at least once, those that one process writes of an order in their order. \
+                            CloudEvents 1.0 in JSON.",
         },
         "defaultContentType": message::CONTENT_TYPE,
         "channels": { "orders": {
-            "address": format!("{}{{status}}", topology::ROUTING_PREFIX),
-            "description": "The routing key ends in the status that the order then has.",
-            "parameters": { "status": { "enum": Status::ALL.map(Status::as_str) } },
+            "address": format!("{}{{name}}", topology::ROUTING_PREFIX),
+            "description": "The routing key ends in the status that the order has come to, or in payment_refused.",
+            "parameters": { "name": { "enum": names().collect::<Vec<_>>() } },
             "messages": messages,
             "bindings": { "amqp": {
                 "is": "routingKey",

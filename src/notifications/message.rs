@@ -5,8 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::event::PAYMENT_REFUSED;
 use crate::domain::order::{Item, Status};
-use crate::domain::{Count, EventId, Money, OrderEvent, OrderId, Sku, Time, UserId};
+use crate::domain::{Count, EventId, EventKind, Money, OrderEvent, OrderId, Sku, Time, UserId};
 
 pub const CONTENT_TYPE: &str = "application/cloudevents+json";
 /// The version of `data`.
@@ -16,7 +17,7 @@ pub const SOURCE: &str = "/loms";
 /// No event is larger: 2,000 lines with long names have less than half of it.
 pub const BYTES_MAX: usize = 1024 * 1024;
 const SPEC_VERSION: &str = "1.0";
-/// An event's type goes on with the status.
+/// An event's type goes on with its name.
 pub const TYPE_PREFIX: &str = "loms.order.";
 
 /// Why a message is not an event that this version understands.
@@ -39,7 +40,7 @@ struct Envelope {
     /// `<writer>-<seq>`, unique in an installation: the same event may arrive more than once.
     id: String,
     source: String,
-    /// `loms.order.` and the status.
+    /// `loms.order.` and the status, or `loms.order.payment_refused`.
     r#type: String,
     /// The order's id.
     subject: String,
@@ -59,7 +60,7 @@ struct Body {
     /// `new`, `awaiting_payment`, `failed`, `payed` or `cancelled`.
     #[schema(value_type = String)]
     status: Status,
-    /// The status before; null for a new order.
+    /// The status before; null for a new order, and where the status stayed as it was.
     #[schema(value_type = Option<String>)]
     previous_status: Option<Status>,
     /// Why it failed or was cancelled.
@@ -70,7 +71,7 @@ struct Body {
     total_price: i64,
     /// ISO 4217.
     currency: String,
-    /// How many statuses the order has had: rises with each of its events.
+    /// How many statuses the order has had: rises with each change of its status.
     version: i32,
 }
 
@@ -86,7 +87,7 @@ struct Line {
 /// The event's type, also the last part of its routing key.
 #[must_use]
 pub fn type_of(event: &OrderEvent) -> String {
-    format!("{TYPE_PREFIX}{}", event.status.as_str())
+    format!("{TYPE_PREFIX}{}", event.name())
 }
 
 /// What an event looks like, as JSON Schema.
@@ -152,7 +153,9 @@ pub fn read(bytes: &[u8]) -> Result<OrderEvent, MessageError> {
             allocations: Vec::new(),
         })
     };
+    let is_refused_payment = envelope.r#type.strip_prefix(TYPE_PREFIX) == Some(PAYMENT_REFUSED);
     Ok(OrderEvent {
+        kind: if is_refused_payment { EventKind::PaymentRefused } else { EventKind::StatusChanged },
         id: EventId::parse(&envelope.id).ok_or(MessageError::Invalid("id"))?,
         order: OrderId(body.order_id),
         user: UserId::parse(&body.user).map_err(|_| MessageError::Invalid("user"))?,
@@ -167,6 +170,8 @@ pub fn read(bytes: &[u8]) -> Result<OrderEvent, MessageError> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn event() -> OrderEvent {
@@ -174,6 +179,7 @@ mod tests {
             id: EventId { writer: 3, seq: 42 },
             order: OrderId(17),
             user: UserId::parse("ann").expect("a valid user"),
+            kind: EventKind::StatusChanged,
             status: Status::Cancelled,
             reason: Some("payment_timeout".to_owned()),
             at: Time::from_timestamp_micros(1_764_000_000_123_456).expect("in range"),
@@ -197,6 +203,16 @@ mod tests {
         assert_eq!(json["id"], "3-42");
         assert_eq!(json["type"], "loms.order.cancelled");
         assert_eq!(json["data"]["previous_status"], "awaiting_payment");
+    }
+
+    #[test]
+    fn a_refused_payment_is_no_change_of_status() {
+        let refused = OrderEvent { kind: EventKind::PaymentRefused, reason: None, ..event() };
+        let bytes = write(&refused, "RUB");
+        let json: serde_json::Value = serde_json::from_slice(&bytes).expect("JSON");
+        assert_eq!(json["type"], "loms.order.payment_refused");
+        assert_eq!((&json["data"]["status"], &json["data"]["previous_status"]), (&"cancelled".into(), &json!(null)));
+        assert_eq!(read(&bytes), Ok(refused));
     }
 
     #[test]

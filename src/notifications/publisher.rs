@@ -35,7 +35,7 @@ pub(super) fn message(event: &OrderEvent, currency: &str) -> Outgoing {
         .with_type(message::type_of(event).into());
     Outgoing {
         exchange: topology::EXCHANGE,
-        routing_key: format!("{}{}", topology::ROUTING_PREFIX, event.status.as_str()),
+        routing_key: format!("{}{}", topology::ROUTING_PREFIX, event.name()),
         properties,
         body: message::write(event, currency),
     }

@@ -10,12 +10,12 @@ use chrono::TimeDelta;
 use lapin::BasicProperties;
 use lapin::message::Delivery;
 
-use crate::domain::order::Status;
 use crate::domain::{EventId, OrderEvent, Time};
 use crate::store::notification_log::Told;
 use crate::store::{Store, StoreError};
 
 use super::broker::{Broker, BrokerError, Outgoing};
+use super::notifier::is_told;
 use super::publisher;
 use super::topology::QUEUE;
 
@@ -83,8 +83,7 @@ async fn last_before(store: &dyn Store, last: EventId, since: Time) -> Result<Ev
 
 /// Those of which there is no record, or one that waits for another attempt.
 async fn untold(store: &dyn Store, mut events: Vec<OrderEvent>) -> Result<Vec<OrderEvent>, StoreError> {
-    // That an order is new is told to nobody.
-    events.retain(|event| event.status != Status::New);
+    events.retain(|event| is_told(&event));
     let ids: Vec<EventId> = events.iter().map(|event| event.id).collect();
     let mut settled: HashMap<EventId, bool> = HashMap::new();
     for known in store.known(&ids).await? {
