@@ -48,7 +48,7 @@ typos: ## misspelt words; skipped where typos is not installed
 bench: ## measure the figures of the README on this machine
 	load/bench
 
-tools: ## install what the tests need: programs of PostgreSQL and RabbitMQ, cargo-nextest
+tools: ## install what the tests need: programs of PostgreSQL and RabbitMQ, an SMTP server, cargo-nextest
 	@tests/install-tools.sh
 
 clean: ## remove what was built

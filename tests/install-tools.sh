@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Installs what the tests need besides Rust: PostgreSQL's and RabbitMQ's server programs and
-# cargo-nextest.
+# Installs what the tests need besides Rust: PostgreSQL's and RabbitMQ's server programs, cargo-nextest
+# and an SMTP server (Python's aiosmtpd).
 #
-#   tests/install-tools.sh                           all three
-#   sudo tests/install-tools.sh postgres rabbitmq    those that need rights
+#   tests/install-tools.sh                                all of them
+#   sudo tests/install-tools.sh postgres rabbitmq smtp    those that need rights
 #
 # Installs nothing that is there already, and starts no server: a database cluster or a broker that
 # the machine has stays as it is, and none is made.
@@ -19,6 +19,14 @@ have_postgres() {
 
 have_rabbitmq() {
     [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || command -v rabbitmq-server >/dev/null
+}
+
+have_smtp() {
+    local python
+    for python in python3 /usr/bin/python3; do
+        "$python" -c 'import aiosmtpd' 2>/dev/null && return 0
+    done
+    return 1
 }
 
 have_nextest() {
@@ -87,16 +95,26 @@ install_rabbitmq() {
     fi
 }
 
+# Without it one test is skipped, so it is no reason to stop.
+install_smtp() {
+    if (obtain_rights) 2>/dev/null; then
+        obtain_rights
+        install_package python3-aiosmtpd
+    else
+        echo "the test of e-mail will be skipped: it needs aiosmtpd (python3 -m pip install aiosmtpd)" >&2
+    fi
+}
+
 install_nextest() {
     cargo install cargo-nextest --locked
 }
 
-[ $# -gt 0 ] || set -- postgres rabbitmq nextest
+[ $# -gt 0 ] || set -- postgres rabbitmq smtp nextest
 for tool in "$@"; do
     case $tool in
-    postgres | rabbitmq | nextest) "have_$tool" || "install_$tool" ;;
+    postgres | rabbitmq | smtp | nextest) "have_$tool" || "install_$tool" ;;
     *)
-        echo "usage: $0 [postgres] [rabbitmq] [nextest]" >&2
+        echo "usage: $0 [postgres] [rabbitmq] [smtp] [nextest]" >&2
         exit 64
         ;;
     esac

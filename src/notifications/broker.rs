@@ -7,7 +7,7 @@ use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::topology;
+use super::{resend, topology};
 
 /// Every answer of the broker is there within this time: under an alarm it stops reading, and
 /// would let everybody wait.
@@ -40,7 +40,8 @@ pub struct Outgoing {
 }
 
 impl Broker {
-    /// Connects, declares what the program needs, and asks for confirms.
+    /// Connects, declares what the program needs, and asks for confirms. What was in a queue that is
+    /// not there any more is to be sent again.
     ///
     /// # Errors
     /// [`BrokerError`].
@@ -48,10 +49,15 @@ impl Broker {
         limited(async {
             let properties = ConnectionProperties::default().with_connection_name(name.into());
             let connection = Connection::connect(url.expose_secret(), properties).await?;
+            let is_queue_missing = topology::is_queue_missing(&connection.create_channel().await?).await?;
             let channel = connection.create_channel().await?;
             topology::declare(&channel).await?;
             channel.confirm_select(ConfirmSelectOptions::default()).await?;
-            Ok(Self { connection, channel })
+            let broker = Self { connection, channel };
+            if is_queue_missing {
+                broker.publish(vec![resend::mark()]).await?;
+            }
+            Ok(broker)
         })
         .await
     }

@@ -3,6 +3,8 @@
 //! What could not be told waits in a retry queue, in the end in the parking queue. A message that
 //! is no event goes to the parking queue with the reason, and the queue behind it moves on.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
@@ -12,18 +14,22 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Consumer};
 use secrecy::SecretString;
 
-use crate::domain::OrderEvent;
-use crate::store::StoreError;
+use crate::clock::Clock;
+use crate::domain::{EventId, OrderEvent};
+use crate::store::Store;
 
 use super::broker::{Broker, BrokerError, Outgoing, limited};
 use super::message;
 use super::notifier::{Notifier, Verdict};
+use super::resend::{self, ResendError};
 use super::topology::{PARKING_QUEUE, QUEUE, RETRY_QUEUES};
 
 /// How many messages this process holds that it has not acknowledged.
 const PREFETCH_MESSAGES: u16 = 100;
-/// Pause between two attempts to reach the broker, rising from the first to the second.
-const RECONNECT_PAUSE_MS: (u64, u64) = (100, 10_000);
+/// Pause between two attempts to reach the broker or the database, rising from the first to the second.
+const RETRY_PAUSE_MS: (u64, u64) = (100, 10_000);
+/// What is in hand at a stop is finished within this time.
+const FINISH_MS_MAX: u64 = 10_000;
 /// Why a message was parked, in its headers.
 pub const REASON_HEADER: &str = "x-loms-reason";
 /// How often it was tried, in its headers: what the broker counts is lost when a message is published again.
@@ -34,26 +40,40 @@ enum ConsumerError {
     #[error(transparent)]
     Broker(#[from] BrokerError),
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Resend(#[from] ResendError),
     #[error("the broker has ended the consumer")]
     Cancelled,
 }
 
-/// Consumes until `stop` comes true; whatever fails is tried again.
-pub async fn run(url: &SecretString, notifier: &Notifier, stop: impl Future<Output = ()>) {
-    let mut stop = std::pin::pin!(stop.fuse());
-    let mut pause_ms = RECONNECT_PAUSE_MS.0;
+/// What is needed to work events off.
+pub struct Desk {
+    pub notifier: Notifier,
+    pub store: Arc<dyn Store>,
+    pub clock: Arc<dyn Clock>,
+    /// ISO 4217.
+    pub currency: String,
+}
+
+/// Consumes until `stop` comes true; whatever fails is tried again. What is in hand by then is told,
+/// recorded and acknowledged: torn off in between, it would be told twice.
+pub async fn run(url: &SecretString, desk: &Desk, stop: impl Future<Output = ()>) {
+    let stop = stop.shared();
+    let too_late = stop.clone().then(|()| tokio::time::sleep(Duration::from_millis(FINISH_MS_MAX)));
+    tokio::select! {
+        () = work_until(stop, url, desk) => {}
+        () = too_late => tracing::warn!("what is in hand cannot be finished in time; it may be told again"),
+    }
+}
+
+async fn work_until(stop: impl Future<Output = ()> + Clone, url: &SecretString, desk: &Desk) {
+    let mut stopped = std::pin::pin!(stop.clone());
+    let mut pause_ms = RETRY_PAUSE_MS.0;
     loop {
-        let consumed = tokio::select! {
-            () = &mut stop => return,
-            consumed = consume(url, notifier) => consumed,
-        };
-        if let Err(failure) = consumed {
-            tracing::warn!(error = %failure.error, "the queue cannot be consumed; trying again");
-            pause_ms = if failure.had_begun { RECONNECT_PAUSE_MS.0 } else { RECONNECT_PAUSE_MS.1.min(2 * pause_ms) };
-        }
+        let Err(failure) = consume(stop.clone(), url, desk).await else { return };
+        tracing::warn!(error = %failure.error, "the queue cannot be consumed; trying again");
+        pause_ms = if failure.had_begun { RETRY_PAUSE_MS.0 } else { RETRY_PAUSE_MS.1.min(2 * pause_ms) };
         tokio::select! {
-            () = &mut stop => return,
+            () = &mut stopped => return,
             () = tokio::time::sleep(Duration::from_millis(pause_ms)) => {}
         }
     }
@@ -65,15 +85,26 @@ struct ConsumeFailure {
     had_begun: bool,
 }
 
-async fn consume(url: &SecretString, notifier: &Notifier) -> Result<(), ConsumeFailure> {
+async fn consume(stop: impl Future<Output = ()>, url: &SecretString, desk: &Desk) -> Result<(), ConsumeFailure> {
+    let mut stop = std::pin::pin!(stop);
     let early = |error: BrokerError| ConsumeFailure { error: error.into(), had_begun: false };
-    let broker = Broker::connect(url, "loms notifications").await.map_err(early)?;
+    let broker = tokio::select! {
+        () = &mut stop => return Ok(()),
+        connected = Broker::connect(url, "loms notifications") => connected.map_err(early)?,
+    };
     let mut consumer = limited(start(&broker)).await.map_err(early)?;
     tracing::info!("taking events from the queue {QUEUE}");
     loop {
-        let worked = work_off(&broker, &mut consumer, notifier).await;
+        let first = tokio::select! {
+            () = &mut stop => break,
+            first = consumer.next() => first,
+        };
+        let worked = work_off(first, &broker, &mut consumer, desk).await;
         worked.map_err(|error| ConsumeFailure { error, had_begun: true })?;
     }
+    // Acknowledgements that are on their way arrive first.
+    broker.close().await;
+    Ok(())
 }
 
 async fn start(broker: &Broker) -> Result<Consumer, BrokerError> {
@@ -83,30 +114,46 @@ async fn start(broker: &Broker) -> Result<Consumer, BrokerError> {
     Ok(channel.basic_consume(QUEUE.into(), "".into(), options, FieldTable::default()).await?)
 }
 
-/// Waits for a message, takes what has come with it, tells of all, and acknowledges.
-async fn work_off(broker: &Broker, consumer: &mut Consumer, notifier: &Notifier) -> Result<(), ConsumerError> {
-    let mut deliveries = vec![consumer.next().await.ok_or(ConsumerError::Cancelled)?.map_err(BrokerError::from)?];
+/// Takes what has come with the first message, tells of all, and acknowledges.
+async fn work_off(
+    first: Option<lapin::Result<Delivery>>,
+    broker: &Broker,
+    consumer: &mut Consumer,
+    desk: &Desk,
+) -> Result<(), ConsumerError> {
+    let mut deliveries = vec![first.ok_or(ConsumerError::Cancelled)?.map_err(BrokerError::from)?];
     while let Some(Some(delivery)) = consumer.next().now_or_never() {
         deliveries.push(delivery.map_err(BrokerError::from)?);
     }
     let mut events: Vec<OrderEvent> = Vec::with_capacity(deliveries.len());
+    let mut met: HashMap<EventId, usize> = HashMap::with_capacity(deliveries.len());
     let mut elsewhere = Vec::new();
     let mut of_events = Vec::with_capacity(deliveries.len());
     for delivery in &deliveries {
+        if resend::is_mark(delivery) {
+            let events = resend::resend(broker, &*desk.store, &desk.currency, desk.clock.now()).await?;
+            tracing::info!(events, "the queue was made anew; published again what it may have lost");
+            continue;
+        }
         match message::read(&delivery.data) {
+            // One that was published twice may come twice at once: it is told once.
             Ok(event) => {
-                events.push(event);
-                of_events.push(delivery);
+                let at = *met.entry(event.id).or_insert(events.len());
+                if at == events.len() {
+                    events.push(event);
+                }
+                of_events.push((delivery, at));
             }
             Err(error) => elsewhere.push(parked(delivery, &error.to_string())),
         }
     }
-    let verdicts = notifier.notify(&events, false).await?;
-    for (delivery, verdict) in of_events.into_iter().zip(verdicts) {
-        match verdict {
-            Verdict::Done => {}
-            Verdict::Again { attempts } => elsewhere.push(again(delivery, attempts)),
-            Verdict::GivenUp { reason } => elsewhere.push(parked(delivery, &reason)),
+    let mut verdicts: Vec<_> = notify(&desk.notifier, &events).await.into_iter().map(Some).collect();
+    for (delivery, at) in of_events {
+        // Of several deliveries of one event the first goes on its way, and the others end here.
+        match verdicts[at].take() {
+            Some(Verdict::Done) | None => {}
+            Some(Verdict::Again { attempts }) => elsewhere.push(again(delivery, attempts)),
+            Some(Verdict::GivenUp { reason }) => elsewhere.push(parked(delivery, &reason)),
         }
     }
     broker.publish(elsewhere).await?;
@@ -114,6 +161,20 @@ async fn work_off(broker: &Broker, consumer: &mut Consumer, notifier: &Notifier)
     let all = BasicAckOptions { multiple: true };
     limited(async { last.acker.ack(all).await.map(drop).map_err(BrokerError::from) }).await?;
     Ok(())
+}
+
+/// Keeps the events until the database takes what became of them. To give them back to the broker
+/// would count against them there, and an outage of some seconds would park them.
+async fn notify(notifier: &Notifier, events: &[OrderEvent]) -> Vec<Verdict> {
+    let mut pause_ms = RETRY_PAUSE_MS.0;
+    loop {
+        match notifier.notify(events, false).await {
+            Ok(verdicts) => return verdicts,
+            Err(error) => tracing::warn!(%error, "the database does not take notifications; trying again"),
+        }
+        tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+        pause_ms = RETRY_PAUSE_MS.1.min(2 * pause_ms);
+    }
 }
 
 fn again(delivery: &Delivery, attempts: u32) -> Outgoing {

@@ -13,6 +13,7 @@ pub mod message;
 pub mod notifier;
 pub mod parking;
 pub mod publisher;
+pub mod resend;
 pub mod topology;
 
 use async_trait::async_trait;

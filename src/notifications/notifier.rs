@@ -129,7 +129,7 @@ impl Verdict {
 }
 
 /// That an order is new is told by what it becomes at once.
-fn is_told(event: &&OrderEvent) -> bool {
+pub(super) fn is_told(event: &&OrderEvent) -> bool {
     event.status != Status::New
 }
 

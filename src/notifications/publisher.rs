@@ -10,7 +10,7 @@ use super::broker::{Broker, Outgoing};
 use super::{Outlet, OutletError, message, topology};
 
 /// Delivery mode 2: the message is kept on disk.
-const PERSISTENT: u8 = 2;
+pub(super) const PERSISTENT: u8 = 2;
 
 pub struct Publisher {
     url: SecretString,
@@ -24,19 +24,20 @@ impl Publisher {
     pub fn new(url: SecretString, currency: String) -> Self {
         Self { url, currency, broker: None }
     }
+}
 
-    fn message(&self, event: &OrderEvent) -> Outgoing {
-        let properties = BasicProperties::default()
-            .with_content_type(message::CONTENT_TYPE.into())
-            .with_delivery_mode(PERSISTENT)
-            .with_message_id(event.id.to_string().into())
-            .with_type(message::type_of(event).into());
-        Outgoing {
-            exchange: topology::EXCHANGE,
-            routing_key: format!("{}{}", topology::ROUTING_PREFIX, event.name()),
-            properties,
-            body: message::write(event, &self.currency),
-        }
+/// The event as it is published.
+pub(super) fn message(event: &OrderEvent, currency: &str) -> Outgoing {
+    let properties = BasicProperties::default()
+        .with_content_type(message::CONTENT_TYPE.into())
+        .with_delivery_mode(PERSISTENT)
+        .with_message_id(event.id.to_string().into())
+        .with_type(message::type_of(event).into());
+    Outgoing {
+        exchange: topology::EXCHANGE,
+        routing_key: format!("{}{}", topology::ROUTING_PREFIX, event.name()),
+        properties,
+        body: message::write(event, currency),
     }
 }
 
@@ -48,7 +49,7 @@ impl Outlet for Publisher {
             Some(broker) => broker,
             None => Broker::connect(&self.url, "loms outbox relay").await.map_err(OutletError::Broker)?,
         };
-        let messages = events.iter().map(|event| self.message(event)).collect();
+        let messages = events.iter().map(|event| message(event, &self.currency)).collect();
         broker.publish(messages).await.map_err(OutletError::Broker)?;
         self.broker = Some(broker);
         Ok(())

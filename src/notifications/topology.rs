@@ -5,8 +5,9 @@
 //! between RabbitMQ 3.10, 4.0 and 4.3.
 
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{Channel, ExchangeKind};
+use lapin::{Channel, ErrorKind, ExchangeKind};
 use serde_json::{Value, json};
 
 /// Every event goes here, with the routing key `order.<status>`.
@@ -65,6 +66,24 @@ pub async fn declare(channel: &Channel) -> Result<(), lapin::Error> {
     }
     let options = QueueBindOptions::default();
     channel.queue_bind(QUEUE.into(), EXCHANGE.into(), BINDING.into(), options, FieldTable::default()).await
+}
+
+/// Whether the notifiers' queue is not there. The channel is of no further use.
+///
+/// # Errors
+/// Where the broker does not say.
+pub async fn is_queue_missing(channel: &Channel) -> Result<bool, lapin::Error> {
+    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    match channel.queue_declare(QUEUE.into(), options, FieldTable::default()).await {
+        Ok(_) => Ok(false),
+        Err(error) if is_not_found(&error) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_not_found(error: &lapin::Error) -> bool {
+    let ErrorKind::ProtocolError(error) = error.kind() else { return false };
+    matches!(error.kind(), AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND))
 }
 
 /// The same as RabbitMQ loads it at its start, in a virtual host of this name.

@@ -11,6 +11,9 @@ pub trait Outbox: Send + Sync {
     /// A writer's cursor: its last event that was published.
     async fn published(&self, writer: i32) -> Result<EventId, StoreError>;
 
+    /// The last event of each writer, whoever has heard of it.
+    async fn last_events(&self) -> Result<Vec<EventId>, StoreError>;
+
     /// The same writer's events after the given one, in their order.
     async fn events_after(&self, after: EventId, limit: u32) -> Result<Vec<OrderEvent>, StoreError>;
 

@@ -18,6 +18,14 @@ impl Outbox for Postgres {
         Ok(EventId { writer, seq })
     }
 
+    async fn last_events(&self) -> Result<Vec<EventId>, StoreError> {
+        let rows: Vec<(i32, i64)> = sqlx::query_as("select writer_id, last_event from writers order by writer_id")
+            .fetch_all(&self.readers)
+            .await
+            .map_err(StoreError)?;
+        Ok(rows.into_iter().map(|(writer, seq)| EventId { writer, seq }).collect())
+    }
+
     async fn events_after(&self, after: EventId, limit: u32) -> Result<Vec<OrderEvent>, StoreError> {
         let rows = sqlx::query_as(select_events!("where writer_id = $1 and seq > $2 order by seq limit $3"))
             .bind(after.writer)

@@ -5,7 +5,7 @@
 //! some seconds of processor time at each start, so a test starts as few as it can.
 
 use std::fs::File;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -33,6 +33,8 @@ pub struct PrivateRabbit {
     folder: TempDir,
     programs: PathBuf,
     ports: Ports,
+    /// Further lines of its configuration.
+    settings: String,
     name_service: Option<Child>,
     process: Option<Child>,
 }
@@ -48,16 +50,26 @@ struct Ports {
 impl PrivateRabbit {
     /// Makes a node and starts it; `None`, and a printed reason, where RabbitMQ is not installed.
     pub fn start() -> Option<Self> {
-        Self::start_with(None)
+        Self::start_with(None, String::new())
     }
 
     /// The same, with the definitions of a file imported at every start, and the user of
     /// [`Self::url`] added to them.
     pub fn start_with_definitions(path: &Path) -> Option<Self> {
-        Self::start_with(Some(path))
+        Self::start_with(Some(path), String::new())
     }
 
-    fn start_with(definitions: Option<&Path>) -> Option<Self> {
+    /// As production is set up: with the `rabbitmq.conf` and the `definitions.json` of a folder, but for
+    /// the places where they stand, and the port.
+    pub fn start_as_deployed(folder: &Path) -> Option<Self> {
+        let settings = std::fs::read_to_string(folder.join("rabbitmq.conf")).expect("settings");
+        let is_place = |line: &&str| ["listeners.", "load_definitions"].iter().any(|place| line.starts_with(place));
+        let settings: String =
+            settings.lines().filter(|line| !is_place(line)).map(|line| format!("{line}\n")).collect();
+        Self::start_with(Some(&folder.join("definitions.json")), settings)
+    }
+
+    fn start_with(definitions: Option<&Path>, settings: String) -> Option<Self> {
         let Some(programs) = find_programs() else {
             eprintln!("skipped: RabbitMQ's server programs are not installed; run the tests with `make test`");
             return None;
@@ -69,7 +81,7 @@ impl PrivateRabbit {
             let text = with_guest(serde_json::from_str(&text).expect("definitions in JSON")).to_string();
             std::fs::write(folder.path().join("definitions.json"), text).expect("written");
         }
-        let mut node = Self { folder, programs, ports: Ports::free(), name_service: None, process: None };
+        let mut node = Self { folder, programs, ports: Ports::free(), settings, name_service: None, process: None };
 
         // Between the choice of the ports and the start another program may have taken one.
         for _ in 0..START_ATTEMPTS_MAX {
@@ -85,6 +97,10 @@ impl PrivateRabbit {
 
     pub fn url(&self) -> String {
         format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.ports.amqp)
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.ports.amqp).into()
     }
 
     /// Stops in order: connections are closed, everything is written out.
@@ -141,17 +157,22 @@ impl PrivateRabbit {
 
     /// What `rabbitmqctl --silent` with these arguments prints about this node.
     pub fn control(&self, arguments: &[&str]) -> String {
-        let mut command = self.program("rabbitmqctl");
-        command.arg("--silent").args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut process = command.spawn().expect("rabbitmqctl runs");
+        self.tool("rabbitmqctl", &[&["--silent"], arguments].concat()).unwrap_or_else(|complaint| panic!("{complaint}"))
+    }
+
+    /// What one of RabbitMQ's tools prints about this node; as an error where it fails.
+    pub fn tool(&self, name: &str, arguments: &[&str]) -> Result<String, String> {
+        let mut command = self.program(name);
+        command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = command.spawn().expect("it runs");
         if wait_at_most(&mut process, CONTROL_TIME_MAX).is_none() {
             let _ = process.kill();
         }
         let output = process.wait_with_output().expect("its output");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let complaint = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "rabbitmqctl {arguments:?}, {}: {text}{complaint}", output.status);
-        text
+        let wrong = || format!("{name} {arguments:?}, {}: {text}{complaint}", output.status);
+        if output.status.success() { Ok(text) } else { Err(wrong()) }
     }
 
     /// Whether it got as far as to take connections. Where it ended first, its log tells why.
@@ -232,7 +253,7 @@ impl PrivateRabbit {
     }
 
     fn write_configuration(&self) {
-        let mut text = format!("listeners.tcp.1 = 127.0.0.1:{}\n", self.ports.amqp);
+        let mut text = format!("{}listeners.tcp.1 = 127.0.0.1:{}\n", self.settings, self.ports.amqp);
         let definitions = self.folder.path().join("definitions.json");
         if definitions.exists() {
             text += &format!("load_definitions = {}\n", definitions.display());

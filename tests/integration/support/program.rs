@@ -91,6 +91,12 @@ impl Program {
         self.output.text()
     }
 
+    /// What it was given in the environment.
+    pub fn variable(&self, name: &str) -> Option<&str> {
+        let mut given = self.settings.environment.iter().rev();
+        given.find(|(given, _)| given == name).map(|(_, value)| value.as_str())
+    }
+
     /// The process's id, for signals that have no method here.
     pub fn id(&self) -> u32 {
         self.process.as_ref().expect("the program runs").id()

@@ -47,15 +47,22 @@ impl Shop {
 
     /// On SQLite, with events going to this broker.
     pub fn with_broker(url: &str) -> Self {
-        Self::open_with(None, |settings| settings.variable("AMQP_URL", url))
+        Self::with_settings(&[("AMQP_URL", url)])
     }
 
     /// On SQLite, with a webhook on this machine.
     pub fn with_webhook(url: &str, secret: &str) -> Self {
-        Self::open_with(None, |settings| {
-            let settings = settings.variable("LOMS_WEBHOOK_URL", url).variable("LOMS_WEBHOOK_SECRETS", secret);
-            settings.variable("LOMS_WEBHOOK_PRIVATE_ADDRESSES", "true")
-        })
+        Self::with_settings(&[
+            ("LOMS_WEBHOOK_URL", url),
+            ("LOMS_WEBHOOK_SECRETS", secret),
+            ("LOMS_WEBHOOK_PRIVATE_ADDRESSES", "true"),
+        ])
+    }
+
+    /// On SQLite, with these variables in its environment.
+    pub fn with_settings(variables: &[(&str, &str)]) -> Self {
+        let set = |settings: Settings, (name, value): &(&str, &str)| settings.variable(name, value);
+        Self::open_with(None, |settings| variables.iter().fold(settings, set))
     }
 
     pub fn database_url(&self) -> &str {
@@ -90,6 +97,12 @@ impl Shop {
         Database::create().map(|database| Self::open(Some(database)))
     }
 
+    /// On PostgreSQL, with events going to this broker; `None` where there is none.
+    pub fn on_postgres_with_broker(url: &str) -> Option<Self> {
+        let database = Some(Database::create()?);
+        Some(Self::open_with(database, |settings| settings.variable("AMQP_URL", url)))
+    }
+
     /// Another process on the same database.
     pub fn second_process(&self) -> Program {
         self.settings.clone().start()
@@ -121,6 +134,14 @@ impl Shop {
         let created = self.client.post("/orders", &new_order(user, items)).await;
         assert_eq!(created.status, 201, "{}", created.body);
         created.body
+    }
+
+    /// # Panics
+    /// Where it is not placed, or not paid.
+    pub async fn order_and_pay(&self, user: &str) {
+        let order = self.order(user, &[("PEN", 1)]).await;
+        let payed = self.client.post(&format!("/orders/{}/pay", order["order_id"]), &Value::Null).await;
+        assert_eq!(payed.status, 200, "{}", payed.body);
     }
 
     /// Puts so much into a cart.

@@ -1,0 +1,265 @@
+"""Runs the measurements of load/broker-faults, and prints them as they stand in load/RESULTS.md.
+
+Orders come at a fixed rate (an open loop; a latency counts from the intended start), each fault beside
+the same time without one. A fault lasts until its window ends; then the broker is mended, and the time
+is taken in which the events that wait are handed over.
+"""
+
+import json
+import os
+import pathlib
+import random
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import tempfile
+import time
+import urllib.request
+
+from amqp_publish import message_bytes, publish_rate
+from rabbitmq_node import RabbitNode
+
+QUICK = os.environ.get("QUICK") == "1"
+ROUNDS = 1 if QUICK else 3
+SECONDS = 6 if QUICK else 12
+PAUSE_SECONDS = 12 if QUICK else 30
+ORDERS_PER_SECOND = int(os.environ.get("ORDERS_PER_SECOND", "400"))
+FAULT_AFTER_SECONDS = 2
+RECOVERY_SECONDS_MAX = 120
+# For the rates: orders as fast as they can be taken, while the broker takes nothing.
+BACKLOG_SECONDS = 4 if QUICK else 10
+BARE_SECONDS = 3
+WINDOWS = [100, 500, 2000]
+SKUS = 10_000
+LOMS = pathlib.Path("target/release/loms").resolve()
+POSTGRES = os.environ["LOMS_TEST_POSTGRES"].rstrip("/")
+QUEUE = "notifications"
+
+
+def psql(database, statement):
+    program = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin/psql"))[-1:] or [shutil.which("psql")]
+    command = [program[0], "-qAt", "-v", "ON_ERROR_STOP=1", f"{POSTGRES}/{database}", "-c", statement]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def write_inputs(folder):
+    with open(folder / "catalog.csv", "w") as catalog, open(folder / "stock.csv", "w") as stock:
+        catalog.write("sku,name,price_minor_units\n")
+        stock.write("sku,warehouse_id,on_hand\n")
+        for number in range(SKUS):
+            catalog.write(f"S{number:05},Product S{number:05},100\n")
+            stock.write(f"S{number:05},1,1000000000\n")
+    draw = random.Random(7)
+    with open(folder / "orders.bodies", "w") as bodies:
+        for _ in range(20_000):
+            items = [{"sku": f"S{number:05}", "count": 1} for number in sorted(draw.sample(range(SKUS), 3))]
+            bodies.write(json.dumps({"user": f"user-{draw.randrange(100_000)}", "items": items}) + "\n")
+
+
+class Shop:
+    """The server on a database of its own, and notifiers that can be stopped."""
+
+    def __init__(self, folder, database, broker):
+        psql("postgres", f"create database {database}")
+        self.folder, self.database, self.broker = folder, database, broker
+        self.environment = {key: value for key, value in os.environ.items() if not key.startswith("LOMS_")} | {
+            "DATABASE_URL": f"{POSTGRES}/{database}", "AMQP_URL": broker.url, "LOMS_LISTEN": "127.0.0.1:0",
+            "LOMS_CATALOG": str(folder / "catalog.csv"), "LOMS_STOCK": str(folder / "stock.csv"),
+            "LOMS_PAYMENT_TIMEOUT": "1d", "LOMS_LOG": "warn",
+        }
+        self.log = open(folder / "loms.log", "a")
+        self.process = subprocess.Popen([LOMS], cwd=folder, env=self.environment, stdout=subprocess.PIPE, stderr=self.log, text=True)
+        line = self.process.stdout.readline()
+        if "listening on" not in line:
+            raise SystemExit("it did not start:\n" + (folder / "loms.log").read_text())
+        self.url = line.split()[-1]
+        self.notifier = None
+
+    def start_notifier(self):
+        self.notifier = subprocess.Popen([LOMS, "notifications"], cwd=self.folder, env=self.environment, stdout=self.log, stderr=self.log)
+
+    def stop_notifier(self):
+        if self.notifier:
+            self.notifier.send_signal(signal.SIGTERM)
+            self.notifier.wait(timeout=60)
+        self.notifier = None
+
+    def waiting(self):
+        with urllib.request.urlopen(self.url + "/readyz", timeout=10) as answer:
+            return json.loads(answer.read())["events_waiting"]
+
+    def drain(self):
+        """Waits until nothing waits any more; events per second from the first movement on."""
+        began = time.monotonic()
+        # A look at the time of each: the rate is that of the middle 90 percent, without the pause
+        # before the relay's next attempt.
+        looks = [(began, self.waiting())]
+        while looks[-1][1] > 0:
+            if time.monotonic() - began > RECOVERY_SECONDS_MAX:
+                raise SystemExit(f"events still wait: {looks[-1][1]}")
+            time.sleep(0.02)
+            looks.append((time.monotonic(), self.waiting()))
+        most = max(count for _, count in looks)
+        first = next(at for at, count in looks if count <= 0.95 * most)
+        last = next(at for at, count in looks if count <= 0.05 * most)
+        return most, 0.9 * most / (last - first) if last > first else float("nan"), looks[-1][0] - began
+
+    def check(self):
+        """Every event was told once, at the first attempt, and none is parked."""
+        told = "select count(*) from events where status <> 'new'"
+        deadline = time.monotonic() + RECOVERY_SECONDS_MAX
+        while psql(self.database, f"select ({told}) = (select count(*) from notifications where outcome = 'sent')") != "t":
+            if time.monotonic() > deadline:
+                raise SystemExit("events were lost: " + psql(self.database, f"select ({told}), count(*) from notifications"))
+            time.sleep(0.5)
+        again = psql(self.database, "select count(*) from notifications where attempts <> 1")
+        parked = subprocess.run([LOMS, "notifications", "redrive", "--dry-run"], cwd=self.folder, env=self.environment,
+                                check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+        if again != "0" or not parked.startswith("0 parked"):
+            raise SystemExit(f"{again} were told again; {parked}")
+        return int(psql(self.database, told))
+
+    def end(self):
+        self.stop_notifier()
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(timeout=60)
+        verified = subprocess.run([LOMS, "verify"], cwd=self.folder, env=self.environment, capture_output=True, text=True)
+        if verified.returncode != 0:
+            raise SystemExit("the books are wrong:\n" + verified.stdout + verified.stderr)
+
+
+def start_load(shop, seconds, rate=None):
+    command = ["oha", "--no-tui", "--output-format", "json", "-z", f"{seconds}s", "-c", "64", "-m", "POST",
+               "-T", "application/json", "-Z", str(shop.folder / "orders.bodies")]
+    command += ["-q", str(rate), "--latency-correction"] if rate else []
+    return subprocess.Popen(command + [shop.url + "/orders"], stdout=subprocess.PIPE, text=True)
+
+
+def end_load(load):
+    report = json.loads(load.communicate(timeout=300)[0])
+    codes = report["statusCodeDistribution"]
+    if set(codes) != {"201"}:
+        raise SystemExit(f"orders were refused: {codes}")
+    latency = report["latencyPercentiles"]
+    return {"p50": latency["p50"] * 1e3, "p99": latency["p99"] * 1e3, "rate": codes["201"] / report["summary"]["total"]}
+
+
+def faults(shop, broker):
+    """What breaks the broker during the load, and what mends it afterwards."""
+    control, nothing = broker.control, lambda: None
+    full = ["set_policy", "full", f"^{QUEUE}$", '{"max-length": 10}', "--apply-to", "queues"]
+
+    def fill():
+        shop.stop_notifier()
+        control(*full)
+
+    def make_room():
+        control("clear_policy", "full")
+        shop.start_notifier()
+
+    def restart():
+        broker.stop()
+        broker.start()
+
+    return {
+        "SIGKILL": (broker.kill, broker.start, SECONDS),
+        "restarted at once": (restart, nothing, SECONDS),
+        f"SIGSTOP, {PAUSE_SECONDS} s": (lambda: broker.signal(signal.SIGSTOP), lambda: broker.signal(signal.SIGCONT), PAUSE_SECONDS),
+        "queue deleted": (lambda: control("delete_queue", QUEUE), nothing, SECONDS),
+        "memory alarm": (lambda: control("set_vm_memory_high_watermark", "0"),
+                         lambda: control("set_vm_memory_high_watermark", "0.6"), SECONDS),
+        "queue full": (fill, make_room, SECONDS),
+    }
+
+
+def window(shop, seconds, act):
+    load = start_load(shop, seconds + FAULT_AFTER_SECONDS, ORDERS_PER_SECOND)
+    time.sleep(FAULT_AFTER_SECONDS)
+    act()
+    return end_load(load)
+
+
+def measure_faults(shop, broker):
+    figures = {}
+    for number in range(ROUNDS):
+        for name, (damage, mend, seconds) in faults(shop, broker).items():
+            without = window(shop, seconds, lambda: None)
+            shop.drain()
+            with_fault = window(shop, seconds, damage)
+            mend()
+            most, rate, took = shop.drain()
+            figures.setdefault(name, []).append((without, with_fault, most, rate, took))
+            print(f"round {number + 1} of {ROUNDS}  {name:20} p99 {without['p99']:7.2f} ms without, {with_fault['p99']:7.2f} ms with;"
+                  f" {most:,} events waited, drained at {rate:,.0f}/s, all within {took:.1f} s", flush=True)
+    return figures
+
+
+def measure_rates(shop, broker):
+    """The relay alone on a backlog; RabbitMQ alone with messages of the same size."""
+    shop.stop_notifier()
+    size, relay, ceiling = 0, [], {messages: [] for messages in WINDOWS}
+    for number in range(ROUNDS):
+        broker.control("set_vm_memory_high_watermark", "0")
+        taken = end_load(start_load(shop, BACKLOG_SECONDS))["rate"]
+        broker.control("set_vm_memory_high_watermark", "0.6")
+        most, rate, _ = shop.drain()
+        relay.append(rate)
+        size = message_bytes(broker.port, QUEUE, 100)
+        print(f"round {number + 1} of {ROUNDS}  {taken:,.0f} orders/s, then {most:,} events of {size} bytes, relayed at {rate:,.0f}/s", flush=True)
+        broker.control("purge_queue", QUEUE)
+        for messages in WINDOWS:
+            rate = publish_rate(broker.port, "loms.orders", "order.awaiting_payment", size, messages, BARE_SECONDS)
+            ceiling[messages].append(rate)
+            print(f"round {number + 1} of {ROUNDS}  bare, {messages} at a time: {rate:,.0f}/s", flush=True)
+            broker.control("purge_queue", QUEUE)
+    return size, relay, ceiling
+
+
+def report(figures, rates, told):
+    size, relay, ceiling = rates
+    median = statistics.median
+    print(f"\n{ROUNDS} rounds, {ORDERS_PER_SECOND} orders/s of 3 lines, PostgreSQL, RabbitMQ, notifier and load generator on {os.cpu_count()} cores."
+          f" {told:,} events, each told once, none parked.\n")
+    print("| fault | p99 without, ms | p99 with, ms | ratio | events that waited | drained at, events/s | until all were handed over, s |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for name, rounds in figures.items():
+        without, with_fault = (median(one[at]["p99"] for one in rounds) for at in (0, 1))
+        ratio = median(one[1]["p99"] / one[0]["p99"] for one in rounds)
+        most, took = (median(one[at] for one in rounds) for at in (2, 4))
+        rates = [one[3] for one in rounds if one[3] == one[3]]
+        rate = f"{median(rates):,.0f}" if rates else "–"
+        print(f"| {name} | {without:.2f} | {with_fault:.2f} | {ratio:.2f} | {most:,.0f} | {rate} | {took:.1f} |")
+    print(f"\n| publishing with confirms, messages of {size} bytes | per second | of RabbitMQ's best |")
+    print("| --- | ---: | ---: |")
+    best = max(median(rates) for rates in ceiling.values())
+    for messages, rates in ceiling.items():
+        print(f"| RabbitMQ alone, {messages} at a time | {median(rates):,.0f} | {median(rates) / best:.2f} |")
+    print(f"| outbox relay, out of the database | {median(relay):,.0f} | {median(relay) / best:.2f} |")
+
+
+def main():
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="loms-faults-"))
+    broker, shop = None, None
+    try:
+        write_inputs(folder)
+        broker = RabbitNode(folder)
+        shop = Shop(folder, "faults", broker)
+        shop.start_notifier()
+        window(shop, 2, lambda: None)
+        figures = measure_faults(shop, broker)
+        told = shop.check()
+        rates = measure_rates(shop, broker)
+        shop.end()
+        report(figures, rates, told)
+    finally:
+        for process in (shop and shop.notifier, shop and shop.process):
+            if process:
+                process.kill()
+        if broker:
+            broker.end()
+        shutil.rmtree(folder)
+
+
+main()

@@ -1,0 +1,67 @@
+//! The database goes away from the notifier alone: nothing is told twice, and nothing is parked,
+//! however often it is tried meanwhile.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use loms::notifications::topology::{PARKING_QUEUE, QUEUE};
+
+use crate::support::client::eventually;
+use crate::support::notifier::Notifier;
+use crate::support::private_rabbitmq::PrivateRabbit;
+use crate::support::receiver::{Behaviour, Receiver};
+use crate::support::shop::Shop;
+use crate::support::tcp_proxy::{Action, TcpProxy};
+use crate::support::witness;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const ORDERS: usize = 20;
+/// Fewer than it really is, so that the outage need not last long.
+const DELIVERIES_MAX: &str = r#"{"delivery-limit": 1}"#;
+/// More attempts than a message has deliveries.
+const ATTEMPTS: usize = 6;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_of_the_database_parks_nothing() {
+    let Some(mut broker) = PrivateRabbit::start() else { return };
+    witness::call(&mut broker).await;
+    let Some(shop) = Shop::on_postgres_with_broker(&broker.url()) else { return };
+    broker.control(&["set_policy", "few", &format!("^{QUEUE}$"), DELIVERIES_MAX, "--apply-to", "queues"]);
+    let receiver = Receiver::start(|_, _| Behaviour::Answer(200)).await;
+    let (server, database) = shop.database_url().rsplit_once('/').expect("a database");
+    let (user, address) = server.rsplit_once('@').expect("an address");
+    let proxy = TcpProxy::start(address.parse().expect("an address")).await;
+    let behind = format!("{user}@{}/{database}", proxy.address());
+    let settings = receiver.settings();
+    let settings = [&[("DATABASE_URL", behind.as_str())], settings.as_slice()].concat();
+    let _notifier = Notifier::start(&shop.program, &broker.url(), &settings);
+    shop.order_and_pay("first").await;
+    let told = |count: usize| {
+        let book = receiver.book();
+        book.counts.len() == count
+    };
+    assert!(eventually(PATIENCE, || async { told(2) }).await, "the first order is not told");
+    let recorded = || async {
+        let listed = shop.client.get("/notifications?user=first").await.body;
+        listed["notifications"].as_array().map(Vec::len) == Some(4)
+    };
+    assert!(eventually(PATIENCE, recorded).await, "the first order's notifications are not recorded");
+
+    let attempts = Arc::<AtomicUsize>::default();
+    let seen = Arc::clone(&attempts);
+    proxy.set_hook(move |_| {
+        seen.fetch_add(1, Ordering::Relaxed);
+        Action::Cut
+    });
+    for number in 0..ORDERS {
+        shop.order_and_pay(&format!("user-{number}")).await;
+    }
+    let tried = || async { attempts.load(Ordering::Relaxed) >= ATTEMPTS };
+    assert!(eventually(PATIENCE, tried).await, "only {} attempts", attempts.load(Ordering::Relaxed));
+    assert_eq!(witness::waiting_in(&broker, PARKING_QUEUE).await, 0, "events were parked");
+    proxy.pass();
+    assert!(eventually(PATIENCE, || async { told(2 + 2 * ORDERS) }).await, "told of {}", receiver.book().counts.len());
+    assert!(receiver.book().counts.values().all(|count| *count == 1), "{:?}", receiver.book().counts);
+    assert_eq!(witness::waiting_in(&broker, PARKING_QUEUE).await, 0);
+}
