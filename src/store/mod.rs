@@ -44,7 +44,7 @@ pub const READERS_MAX: u32 = 8;
 /// The database did not do what was asked: away, full, too slow, or not one of ours.
 #[derive(Debug, thiserror::Error)]
 #[error("the database failed: {0}")]
-pub struct StoreError(#[source] pub(crate) sqlx::Error);
+pub struct StoreError(#[source] pub sqlx::Error);
 
 /// Why a store could not be opened or brought to the present schema.
 #[derive(Debug, thiserror::Error)]
