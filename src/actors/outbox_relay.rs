@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::domain::order::Order;
 use crate::domain::{EventId, OrderEvent};
 use crate::notifications::{Outlet, OutletError};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, in_time};
 
 use super::journal::{self, Journal};
 
@@ -243,7 +243,7 @@ async fn hand_over_window(
     outlet: &mut dyn Outlet,
     after: EventId,
 ) -> Result<Option<EventId>, RelayError> {
-    let events = store.events_after(after, WINDOW_EVENTS_MAX).await?;
+    let events = in_time(store.events_after(after, WINDOW_EVENTS_MAX)).await?;
     let Some(last) = events.last().map(|event| event.id) else { return Ok(None) };
     outlet.deliver(&events).await?;
     Ok(Some(last))
@@ -256,7 +256,7 @@ async fn hand_over_abandoned(
     own: i32,
 ) -> Relayed {
     let mut result = Ok(None);
-    match store.abandoned(now).await {
+    match in_time(store.abandoned(now)).await {
         Ok(cursors) => {
             for cursor in cursors.into_iter().filter(|cursor| cursor.writer != own) {
                 if let Err(error) = adopt_all(&*store, &mut *outlet, cursor).await {
@@ -272,7 +272,7 @@ async fn hand_over_abandoned(
 
 async fn adopt_all(store: &dyn Store, outlet: &mut dyn Outlet, mut cursor: EventId) -> Result<(), RelayError> {
     while let Some(last) = hand_over_window(store, outlet, cursor).await? {
-        store.mark_published(last).await?;
+        in_time(store.mark_published(last)).await?;
         tracing::info!(writer.id = last.writer, event.seq = last.seq, "handed on what a dead writer left");
         cursor = last;
     }

@@ -19,6 +19,7 @@ pub mod sqlite;
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -179,6 +180,16 @@ pub trait Store: Outbox + NotificationLog + 'static {
 
     /// Closes the connections that read.
     async fn close(&self);
+}
+
+/// Gives up a call whose answer never comes. The database has a limit of its own, of which nobody
+/// hears where the network has gone.
+///
+/// # Errors
+/// What the call gives, or [`StoreError`] after [`STATEMENT_MS_MAX`].
+pub async fn in_time<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    let limit = Duration::from_millis(STATEMENT_MS_MAX);
+    tokio::time::timeout(limit, call).await.unwrap_or(Err(StoreError(sqlx::Error::PoolTimedOut)))
 }
 
 /// Opens the database that the address names, without changing it.

@@ -87,7 +87,7 @@ impl Client {
 
     async fn pause(&self) {
         let random = &self.shop.ground.world.random;
-        let max = *random.pick(&[0, 0, 10, 500, 4_000]);
+        let max = *random.pick(&[0, 0, 0, 10, 300, 4_000]);
         sleep(Duration::from_millis(random.between(0, max))).await;
     }
 

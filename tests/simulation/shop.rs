@@ -80,8 +80,8 @@ impl Shop {
         let link = Link::new(CONSUMERS + self.consumers_started.get(), &self.ground);
         let lane = self.ground.scheduler.lane("consumer");
         let store = Arc::new(MemoryStore::new(Arc::clone(&self.ground.database), Arc::clone(&link) as _));
-        let (broker, database) = (Arc::clone(&self.ground.broker), Arc::clone(&self.ground.database));
-        let letters = Letters { broker: Arc::clone(&broker), database };
+        let broker = Arc::clone(&self.ground.broker);
+        let letters = Letters(Arc::clone(&broker));
         let clock: Arc<dyn Clock> = Arc::clone(&self.ground.world.clock) as _;
         let notifier = Notifier::new(vec![Box::new(letters)], store, clock);
         lane.spawn(async move { broker.consume(notifier).await });

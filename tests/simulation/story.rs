@@ -52,10 +52,10 @@ pub fn tell(seed: u64, told: bool) -> Ended {
             ends.set(true);
         });
         ground.scheduler.run(&world, &finished).await;
+        // What is drawn next tells whether as much was drawn.
+        world.trace.note(world.random.between(0, u64::MAX));
         world
     });
-    // What is drawn next tells whether as much was drawn.
-    world.trace.note(world.random.between(0, u64::MAX));
     Ended { hash: world.trace.hash(), failure: world.failure() }
 }
 
@@ -65,7 +65,7 @@ fn ground(world: &Arc<World>) -> Rc<Ground> {
     stock(&mut database.tables(), world);
     let payment_timeout = TimeDelta::milliseconds(i64::try_from(*world.random.pick(&[50, 3_000, 30_000])).unwrap_or(0));
     let ledger = Arc::new(Ledger::new(Arc::clone(world), Arc::clone(&database), payment_timeout));
-    let broker = Arc::new(Broker::new(Arc::clone(world), weather));
+    let broker = Arc::new(Broker::new(Arc::clone(world), weather, Arc::clone(&database)));
     let world = Arc::clone(world);
     Rc::new(Ground { world, scheduler: Scheduler::default(), database, broker, ledger, payment_timeout })
 }
@@ -123,9 +123,9 @@ fn clients(shop: &Rc<Shop>) -> Vec<tokio::task::JoinHandle<()>> {
         goods: Rc::clone(&goods),
         orders: Rc::clone(orders),
         number,
-        actions: random.between(3, 20),
+        actions: random.between(3, 25),
     };
-    for user in 0..random.between(1, 4) {
+    for user in 0..random.between(1, 6) {
         let orders = crate::clients::Orders::default();
         // At times one user sits at two machines.
         for _ in 0..=u64::from(random.chance(400)) {

@@ -101,7 +101,9 @@ impl Weather {
             Call::Connect => self.connects,
         };
         if self.is_cut(&self.database_back_ms) {
-            passage.mishap = Some(*random.pick(&[Mishap::Refused, Mishap::Swallowed]));
+            // What it has received before, it may still carry out.
+            let unheard = if call == Call::Write { Mishap::Unheard } else { Mishap::Refused };
+            passage.mishap = Some(*random.pick(&[Mishap::Refused, Mishap::Swallowed, unheard]));
         } else if random.chance(rate) {
             use Mishap::{AnswerLost, CommitLost, Refused, Swallowed, Unheard};
             passage.mishap = Some(*random.pick(&[Refused, Unheard, Swallowed, AnswerLost, CommitLost]));
