@@ -15,6 +15,9 @@ mod brokers;
 mod deadlines;
 mod kills;
 mod lost_commits;
+#[path = "../simulation/memory/mod.rs"]
+#[expect(dead_code, reason = "what fails on the way to it is the simulation's business")]
+mod memory;
 mod messages;
 mod notifications;
 mod outages;
