@@ -1,14 +1,14 @@
 //! The broker, and the program behind it that tells users: it takes events or does not, loses the
 //! confirmation, brings messages twice, and brings again whatever was not acknowledged.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use loms::domain::contact::Contact;
 use loms::domain::order::Status;
-use loms::domain::{EventId, OrderEvent, OrderId};
+use loms::domain::{EventId, OrderEvent};
 use loms::notifications::broker::BrokerError;
 use loms::notifications::channels::{Channel, ChannelError, Delivery as Told};
 use loms::notifications::notifier::{Notifier, Verdict};
@@ -36,8 +36,6 @@ pub struct Broker {
 #[derive(Default)]
 struct State {
     taken: BTreeSet<EventId>,
-    /// The last status of each order that was taken.
-    told: BTreeMap<OrderId, i32>,
     queue: VecDeque<OrderEvent>,
     /// With the consumer, not acknowledged.
     unacknowledged: Vec<OrderEvent>,
@@ -55,10 +53,7 @@ impl Broker {
     fn take(&self, event: &OrderEvent) {
         let mut state = self.state();
         if state.taken.insert(event.id) {
-            let told = state.told.insert(event.order, event.version).unwrap_or(0);
-            if told + 1 != event.version {
-                self.out_of_order(event, told);
-            }
+            self.check_order(event, &state.taken);
         }
         state.queue.push_back(event.clone());
         if self.weather.duplicates() {
@@ -67,12 +62,15 @@ impl Broker {
         self.arrived.notify_one();
     }
 
-    fn out_of_order(&self, event: &OrderEvent, told: i32) {
+    /// What happened to the order before is taken before.
+    fn check_order(&self, event: &OrderEvent, taken: &BTreeSet<EventId>) {
         let tables = self.database.tables();
         let before = |other: &&OrderEvent| other.order == event.order && other.version == event.version - 1;
-        let writer = tables.events.values().find(before).map(|event| event.id.writer);
-        let what = format!("order {}: its status {} is published after {told}", event.order, event.version);
-        if writer == Some(event.id.writer) {
+        let Some(before) = tables.events.values().find(before).filter(|before| !taken.contains(&before.id)) else {
+            return;
+        };
+        let what = format!("order {}: its event {} is published before {}", event.order, event.id, before.id);
+        if before.id.writer == event.id.writer {
             self.world.fail(what);
         } else {
             self.world.trace.note(format_args!("OUT OF ORDER, by two writers: {what}"));
