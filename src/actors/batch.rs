@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use actix::Recipient;
 
 use crate::clock::Clock;
-use crate::domain::Sku;
 use crate::domain::order::Order;
+use crate::domain::{Sku, Step};
 use crate::store::{Change, Refused, Store, Verdict, WriteError, Writer, WriterIdentity};
 
 use super::stock_keeper::Settled;
@@ -54,8 +54,8 @@ pub(super) struct News {
     settled: Settled,
     stock_keeper: Option<Recipient<Settled>>,
     answers: Vec<(Answer, Result<Written, NotWritten>)>,
-    /// Orders as the batch has left them, in the order of their events.
-    orders: Vec<Arc<Order>>,
+    /// What became of orders, in the order of the events.
+    steps: Vec<(Arc<Order>, Step)>,
 }
 
 /// What is known of a batch after an attempt to write it.
@@ -82,10 +82,10 @@ impl Batch {
         let (writer, news) = match attempt {
             Attempt::Done(writer, verdicts) => {
                 let (writer, settled) = self.settle(writer, &changes, &verdicts).await;
-                let orders = changes.iter().zip(&verdicts).filter_map(written_order).collect();
+                let steps = changes.iter().zip(&verdicts).filter_map(written_step).collect();
                 let answers = answers.into_iter().zip(changes).zip(verdicts);
                 let answers = answers.map(|((answer, change), verdict)| (answer, answer_of(change, verdict))).collect();
-                (writer, News { settled, stock_keeper: self.stock_keeper, answers, orders })
+                (writer, News { settled, stock_keeper: self.stock_keeper, answers, steps })
             }
             Attempt::NotWritten(writer) => {
                 let entries = changes.into_iter().zip(answers).map(|(change, answer)| Entry { change, answer });
@@ -165,19 +165,15 @@ fn answer_of(change: Change, verdict: Verdict) -> Result<Written, NotWritten> {
     }
 }
 
-fn written_order((change, verdict): (&Change, &Verdict)) -> Option<Arc<Order>> {
-    match change {
-        Change::OrderPlaced { order, .. } | Change::OrderMoved { order, .. } if *verdict == Verdict::Written => {
-            Some(Arc::clone(order))
-        }
-        _ => None,
-    }
+fn written_step((change, verdict): (&Change, &Verdict)) -> Option<(Arc<Order>, Step)> {
+    let (order, step) = change.step().filter(|_| *verdict == Verdict::Written)?;
+    Some((Arc::clone(order), step))
 }
 
 impl News {
     /// For the outbox relay, which need not read what was just written.
-    pub fn take_orders(&mut self) -> Vec<Arc<Order>> {
-        std::mem::take(&mut self.orders)
+    pub fn take_steps(&mut self) -> Vec<(Arc<Order>, Step)> {
+        std::mem::take(&mut self.steps)
     }
 
     /// Surely not written, none of them; and shelves that could not be read again.
@@ -187,7 +183,7 @@ impl News {
             settled.add(&entry.change, false);
         }
         let unavailable = |entry: Entry| (entry.answer, Err(Failure::Unavailable.into()));
-        Self { settled, stock_keeper, answers: entries.into_iter().map(unavailable).collect(), orders: Vec::new() }
+        Self { settled, stock_keeper, answers: entries.into_iter().map(unavailable).collect(), steps: Vec::new() }
     }
 
     /// The StockKeeper hears first: who is refused asks it again at once.

@@ -14,8 +14,8 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::clock::Clock;
-use crate::domain::Sku;
 use crate::domain::order::Order;
+use crate::domain::{Sku, Step};
 use crate::store::{Change, Store, StoreError, Writer, WriterIdentity};
 
 use super::batch::{Batch, Desk, Ended, Entry, News};
@@ -144,7 +144,7 @@ impl Journal {
             tracing::error!("another process has taken over this writer's place; this one ends");
             return context.stop();
         };
-        self.inform(&*writer, news.take_orders());
+        self.inform(&*writer, news.take_steps());
         self.writer = Some(writer);
         self.desk.available.store(true, Ordering::Relaxed);
         self.pump(context);
@@ -153,9 +153,9 @@ impl Journal {
     }
 
     /// The relay must hear of it: a full mailbox is no reason.
-    fn inform(&self, writer: &dyn Writer, orders: Vec<Arc<Order>>) {
+    fn inform(&self, writer: &dyn Writer, steps: Vec<(Arc<Order>, Step)>) {
         if let Some(relay) = &self.relay {
-            relay.do_send(Committed { last: writer.last_event(), orders });
+            relay.do_send(Committed { last: writer.last_event(), steps });
         }
     }
 

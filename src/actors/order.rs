@@ -141,11 +141,14 @@ impl Handler<Command> for Order {
     type Result = AtomicResponse<Self, Result<Arc<order::Order>, MoveError>>;
 
     fn handle(&mut self, command: Command, _: &mut Self::Context) -> Self::Result {
-        let decide = match command {
-            Command::Pay => order::Order::pay,
-            Command::Cancel => order::Order::cancel,
+        let (core, id, state) = (Arc::clone(&self.core), self.id, self.state.take());
+        let moved = async move {
+            match command {
+                Command::Pay => pay_durably(core, id, state).await,
+                Command::Cancel => move_durably(&core, id, state, order::Order::cancel).await,
+            }
         };
-        let moved = move_durably(Arc::clone(&self.core), self.id, self.state.take(), decide).into_actor(self);
+        let moved = moved.into_actor(self);
         AtomicResponse::new(Box::pin(moved.map(|(state, moved), actor, context| {
             match &moved {
                 Err(MoveError::NotFound) => actor.core.directory.orders.retire(&actor.id, &context.address()),
@@ -162,7 +165,9 @@ impl Handler<Expire> for Order {
     fn handle(&mut self, _: Expire, _: &mut Self::Context) -> Self::Result {
         self.deadline = None;
         let decide = |order: &order::Order, now: Time| Ok(order.expire(now));
-        let moved = move_durably(Arc::clone(&self.core), self.id, self.state.take(), decide).into_actor(self);
+        let (core, id, state) = (Arc::clone(&self.core), self.id, self.state.take());
+        let moved = async move { move_durably(&core, id, state, decide).await };
+        let moved = moved.into_actor(self);
         AtomicResponse::new(Box::pin(moved.map(|(state, moved), actor, context| match moved {
             Err(MoveError::NotFound) => actor.core.directory.orders.retire(&actor.id, &context.address()),
             _ => actor.finish(state, context),
@@ -222,7 +227,7 @@ type Moved = (Option<Arc<order::Order>>, Result<Arc<order::Order>, MoveError>);
 /// Decides and writes; where what it knew was stale, reads the order and decides again. Gives the
 /// state as it is afterwards, where that is known.
 async fn move_durably(
-    core: Arc<Core>,
+    core: &Core,
     id: OrderId,
     mut state: Option<Arc<order::Order>>,
     decide: impl Fn(&order::Order, Time) -> Result<Option<Transition>, Rejection>,
@@ -230,10 +235,9 @@ async fn move_durably(
     for _ in 0..ATTEMPTS_MAX {
         let order = match state.take() {
             Some(order) => order,
-            None => match core.read(move |store| async move { store.order(id).await }).await {
-                Ok(Some(order)) => Arc::new(order),
-                Ok(None) => return (None, Err(MoveError::NotFound)),
-                Err(failure) => return (None, Err(failure.into())),
+            None => match read(core, id).await {
+                Ok(order) => order,
+                Err(error) => return (None, Err(error)),
             },
         };
         let transition = match decide(&order, core.clock.now()) {
@@ -251,6 +255,39 @@ async fn move_durably(
         }
     }
     (None, Err(Failure::Unavailable.into()))
+}
+
+/// A refused payment is told before its refusal is answered: the money must go back.
+async fn pay_durably(core: Arc<Core>, id: OrderId, state: Option<Arc<order::Order>>) -> Moved {
+    let (mut state, paid) = move_durably(&core, id, state, order::Order::pay).await;
+    let Err(MoveError::Rejected(_)) = paid else { return (state, paid) };
+    for _ in 0..ATTEMPTS_MAX {
+        let mut order = match state.take() {
+            Some(order) => order,
+            None => match read(&core, id).await {
+                Ok(order) => order,
+                Err(error) => return (None, Err(error)),
+            },
+        };
+        if order.payment_refused_at.is_some() {
+            return (Some(order), paid);
+        }
+        Arc::make_mut(&mut order).refuse_payment(core.clock.now());
+        match core.write(Change::PaymentRefused { order }).await {
+            Ok(written) => match written.change {
+                Change::PaymentRefused { order } => return (Some(order), paid),
+                _ => return (None, Err(Failure::InDoubt.into())),
+            },
+            Err(NotWritten::Refused { .. }) => {}
+            Err(NotWritten::Failed(failure)) => return (None, Err(failure.into())),
+        }
+    }
+    (None, Err(Failure::Unavailable.into()))
+}
+
+async fn read(core: &Core, id: OrderId) -> Result<Arc<order::Order>, MoveError> {
+    let order = core.read(move |store| async move { store.order(id).await }).await?;
+    order.map(Arc::new).ok_or(MoveError::NotFound)
 }
 
 fn moved(mut order: Arc<order::Order>, transition: &Transition) -> Change {

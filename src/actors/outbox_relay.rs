@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::clock::Clock;
 use crate::domain::order::Order;
-use crate::domain::{EventId, OrderEvent};
+use crate::domain::{EventId, OrderEvent, Step};
 use crate::notifications::{Outlet, OutletError};
 use crate::store::{Store, StoreError, in_time};
 
@@ -25,7 +25,7 @@ use super::journal::{self, Journal};
 /// How many committed events are kept in memory; past it they are read again when their turn comes.
 const FRESH_EVENTS_MAX: usize = 20_000;
 /// How many events are handed over at once.
-const WINDOW_EVENTS_MAX: u32 = 500;
+const WINDOW_EVENTS_MAX: u32 = 2_000;
 /// Pause after a failure, rising from the first to the second.
 const RETRY_PAUSE_MS: (u64, u64) = (100, 5_000);
 /// How often it is looked for what dead writers left.
@@ -60,13 +60,13 @@ pub struct Backlog {
     pub failing: AtomicBool,
 }
 
-/// The writer's events up to this one are committed; the last of them are those of these orders, as
+/// The writer's events up to this one are committed; the last of them are those of these steps, as
 /// far as they are known.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Committed {
     pub last: i64,
-    pub orders: Vec<Arc<Order>>,
+    pub steps: Vec<(Arc<Order>, Step)>,
 }
 
 /// Hands over what is committed as far as it can be, closes the outlet and ends.
@@ -138,17 +138,15 @@ impl OutboxRelay {
     }
 
     /// What cannot be kept is read from the database when its turn comes.
-    fn keep_fresh(&mut self, last: i64, orders: &[Arc<Order>]) {
-        let placed = orders.iter().filter(|order| OrderEvent::is_placed(order)).count();
-        let count = i64::try_from(orders.len() + placed).unwrap_or(i64::MAX);
+    fn keep_fresh(&mut self, last: i64, steps: &[(Arc<Order>, Step)]) {
+        let count: i64 = steps.iter().map(|(_, step)| OrderEvent::count_of(*step)).sum();
         let mut next = EventId { seq: last - count + 1, ..self.published };
         if next.seq != self.committed + 1 || self.fresh.len() > FRESH_EVENTS_MAX {
             self.fresh.clear();
         }
-        for order in orders {
-            let events = OrderEvent::of_change(order, next);
-            next.seq += i64::try_from(events.len()).unwrap_or(0);
-            self.fresh.extend(events);
+        for (order, step) in steps {
+            self.fresh.extend(OrderEvent::of_step(order, *step, next));
+            next.seq += OrderEvent::count_of(*step);
         }
     }
 
@@ -294,9 +292,9 @@ impl Actor for OutboxRelay {
 impl Handler<Committed> for OutboxRelay {
     type Result = ();
 
-    fn handle(&mut self, Committed { last, orders }: Committed, context: &mut Context<Self>) {
+    fn handle(&mut self, Committed { last, steps }: Committed, context: &mut Context<Self>) {
         if last > self.committed {
-            self.keep_fresh(last, &orders);
+            self.keep_fresh(last, &steps);
             self.committed = last;
         }
         self.pump(context);

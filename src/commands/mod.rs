@@ -7,6 +7,7 @@ pub mod serve;
 pub mod stock;
 pub mod verify;
 
+use std::io::{Write as _, stdout};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -15,6 +16,7 @@ use clap::{Parser, Subcommand};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::config::{Flags, ServeFlags, Settings};
+use crate::notifications::asyncapi;
 use crate::{http, store, telemetry};
 
 /// An order backend for shops: carts, orders and stock, as actors over one durable journal.
@@ -66,6 +68,8 @@ enum Command {
     },
     /// Prints the OpenAPI document of the HTTP API.
     Openapi,
+    /// Prints the AsyncAPI document of the events.
+    Asyncapi,
 }
 
 #[derive(Debug, Subcommand)]
@@ -125,8 +129,12 @@ pub async fn run(command_line: CommandLine) -> anyhow::Result<bool> {
             let settings = load(&ServeFlags::of(flags))?;
             notifications::redrive(&settings, &ids, dry_run).await.map(|()| true)
         }
+        Command::Asyncapi => {
+            writeln!(stdout(), "{:#}", asyncapi::document())?;
+            Ok(true)
+        }
         Command::Openapi => {
-            println!("{}", http::openapi().to_pretty_json()?);
+            writeln!(stdout(), "{}", http::openapi().to_pretty_json()?)?;
             Ok(true)
         }
     }

@@ -1,13 +1,17 @@
-//! A status change of an order, as it is told to others.
+//! What happens to an order, as it is told to others.
 
 use super::order::{Item, Order, Status};
 use super::{Money, OrderId, Time, UserId};
+
+/// The name of an event that is no change of status.
+pub const PAYMENT_REFUSED: &str = "payment_refused";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrderEvent {
     pub id: EventId,
     pub order: OrderId,
     pub user: UserId,
+    pub kind: EventKind,
     /// The status that the order then had.
     pub status: Status,
     /// Why it failed or was cancelled.
@@ -19,6 +23,23 @@ pub struct OrderEvent {
     pub total: Money,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventKind {
+    StatusChanged,
+    /// Somebody has paid at or after the deadline, or for an order that has ended: the money must go
+    /// back. Told once of an order.
+    PaymentRefused,
+}
+
+/// How a change has led an order to the state that it is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// It was new before.
+    Placed,
+    Moved,
+    PaymentRefused,
+}
+
 /// An event's number among those of the writer that wrote it; unique in the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EventId {
@@ -27,40 +48,59 @@ pub struct EventId {
 }
 
 impl OrderEvent {
-    /// The events of the change that has led an order to this state, the first under this id: a
-    /// placed order was new before.
+    /// How many events a step is.
     #[must_use]
-    pub fn of_change(order: &Order, first: EventId) -> Vec<Self> {
-        let event = |id, status, at, version| Self {
+    pub fn count_of(step: Step) -> i64 {
+        if step == Step::Placed { 2 } else { 1 }
+    }
+
+    /// The events of the step that has led an order to this state, the first under this id.
+    #[must_use]
+    pub fn of_step(order: &Order, step: Step, first: EventId) -> Vec<Self> {
+        let event = |id| Self {
             id,
             order: order.id,
             user: order.user.clone(),
-            status,
-            reason: order.reason.clone().filter(|_| status != Status::New),
-            at,
-            version,
+            kind: EventKind::StatusChanged,
+            status: order.status,
+            reason: order.reason.clone(),
+            at: order.updated_at,
+            version: order.version,
             items: order.items.clone(),
             total: order.total,
         };
-        let is_placed = Self::is_placed(order);
-        let mut events = Vec::with_capacity(2);
-        if is_placed {
-            events.push(event(first, Status::New, order.created_at, order.version - 1));
+        let new = |id| Self {
+            status: Status::New,
+            reason: None,
+            at: order.created_at,
+            version: order.version - 1,
+            ..event(id)
+        };
+        match step {
+            Step::Placed => vec![new(first), event(EventId { seq: first.seq + 1, ..first })],
+            Step::Moved => vec![event(first)],
+            Step::PaymentRefused => {
+                let at = order.payment_refused_at.unwrap_or(order.updated_at);
+                vec![Self { kind: EventKind::PaymentRefused, reason: None, at, ..event(first) }]
+            }
         }
-        let id = EventId { seq: first.seq + i64::from(is_placed), ..first };
-        events.push(event(id, order.status, order.updated_at, order.version));
-        events
     }
 
-    /// Whether the last change of the order was that it was placed.
+    /// What it is called: the status that the order came to, or `payment_refused`.
     #[must_use]
-    pub fn is_placed(order: &Order) -> bool {
-        matches!(order.status, Status::AwaitingPayment | Status::Failed)
+    pub fn name(&self) -> &'static str {
+        match self.kind {
+            EventKind::StatusChanged => self.status.as_str(),
+            EventKind::PaymentRefused => PAYMENT_REFUSED,
+        }
     }
 
-    /// The status before; `None` for a new order.
+    /// The status before; `None` for a new order, and where the status stayed as it was.
     #[must_use]
     pub fn previous_status(&self) -> Option<Status> {
+        if self.kind == EventKind::PaymentRefused {
+            return None;
+        }
         match self.status {
             Status::New => None,
             Status::AwaitingPayment | Status::Failed => Some(Status::New),

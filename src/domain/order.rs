@@ -46,6 +46,8 @@ pub struct Order {
     /// How many statuses it has had.
     pub version: i32,
     pub reason: Option<String>,
+    /// When it was first paid for in vain.
+    pub payment_refused_at: Option<Time>,
 }
 
 /// A line of an order, with name and price as sold.
@@ -135,6 +137,7 @@ impl Order {
             expires_at,
             version: 1,
             reason: None,
+            payment_refused_at: None,
         })
     }
 
@@ -188,6 +191,11 @@ impl Order {
         due.then(|| self.transition(Status::Cancelled, now, Some(PAYMENT_TIMEOUT)))
     }
 
+    /// A payment was refused. Only the first one is kept: nobody is told twice.
+    pub fn refuse_payment(&mut self, now: Time) {
+        self.payment_refused_at.get_or_insert(now.max(self.updated_at));
+    }
+
     pub fn apply(&mut self, transition: &Transition) {
         debug_assert!(self.status.leads_to(transition.to) && transition.version == self.version + 1);
         self.status = transition.to;
@@ -204,6 +212,7 @@ impl Order {
             self.version = 2;
             self.updated_at = self.created_at;
             self.reason = None;
+            self.payment_refused_at = None;
         }
         self
     }

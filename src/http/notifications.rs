@@ -43,8 +43,8 @@ struct NotificationBody<'a> {
     event_id: &'a str,
     user: &'a str,
     order_id: i64,
-    /// The order's status that is told.
-    status: &'static str,
+    /// The order's status that is told, or `payment_refused`.
+    status: &'a str,
     /// `log`, `webhook` or `email`.
     channel: &'a str,
     /// `sent`, `skipped` (there was nobody to send it to), `waiting` (for another attempt) or `failed`.
@@ -117,7 +117,7 @@ fn body_of(notification: &Notification) -> NotificationBody<'_> {
         event_id: &notification.event_id,
         user: notification.user.as_str(),
         order_id: notification.order.0,
-        status: notification.status.as_str(),
+        status: &notification.status,
         channel: &notification.channel,
         outcome: notification.told.as_str(),
         attempts: notification.attempts,

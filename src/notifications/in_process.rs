@@ -3,7 +3,7 @@
 //! What has to be tried again stands in the database with its time, so it survives a stop.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
@@ -14,6 +14,9 @@ use crate::store::{Store, StoreError, in_time};
 use super::notifier::Notifier;
 use super::{Outlet, OutletError};
 
+/// From one delivery to the next. The first of some events is told at once; under load many share
+/// one commit in this time, for orders wait for the same disk.
+const DELIVERY_PAUSE_MS: u64 = 100;
 /// How often it is looked for what is to be tried again.
 const RETRY_PAUSE_MS: u64 = 1_000;
 /// How many events are tried again at once.
@@ -24,7 +27,10 @@ pub struct InProcess(pub Arc<Notifier>);
 #[async_trait]
 impl Outlet for InProcess {
     async fn deliver(&mut self, events: &[OrderEvent]) -> Result<(), OutletError> {
-        self.0.notify(events, true).await.map(drop).map_err(OutletError::Store)
+        let began = Instant::now();
+        self.0.notify(events, true).await.map_err(OutletError::Store)?;
+        tokio::time::sleep(Duration::from_millis(DELIVERY_PAUSE_MS).saturating_sub(began.elapsed())).await;
+        Ok(())
     }
 
     async fn close(&mut self) {}

@@ -5,8 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::event::PAYMENT_REFUSED;
 use crate::domain::order::{Item, Status};
-use crate::domain::{Count, EventId, Money, OrderEvent, OrderId, Sku, Time, UserId};
+use crate::domain::{Count, EventId, EventKind, Money, OrderEvent, OrderId, Sku, Time, UserId};
 
 pub const CONTENT_TYPE: &str = "application/cloudevents+json";
 /// The version of `data`.
@@ -16,7 +17,8 @@ pub const SOURCE: &str = "/loms";
 /// No event is larger: 2,000 lines with long names have less than half of it.
 pub const BYTES_MAX: usize = 1024 * 1024;
 const SPEC_VERSION: &str = "1.0";
-const TYPE_PREFIX: &str = "loms.order.";
+/// An event's type goes on with its name.
+pub const TYPE_PREFIX: &str = "loms.order.";
 
 /// Why a message is not an event that this version understands.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,35 +33,49 @@ pub enum MessageError {
     Invalid(&'static str),
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, utoipa::ToSchema)]
 struct Envelope {
+    /// `1.0`.
     specversion: String,
+    /// `<writer>-<seq>`, unique in an installation: the same event may arrive more than once.
     id: String,
     source: String,
+    /// `loms.order.` and the status, or `loms.order.payment_refused`.
     r#type: String,
+    /// The order's id.
     subject: String,
+    #[schema(value_type = String, format = DateTime)]
     time: Time,
     datacontenttype: String,
+    /// The version of `data`; do not guess at one that you do not know.
     dataschema: String,
+    #[schema(inline)]
     data: Body,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, utoipa::ToSchema)]
 struct Body {
     order_id: i64,
     user: String,
+    /// `new`, `awaiting_payment`, `failed`, `payed` or `cancelled`.
+    #[schema(value_type = String)]
     status: Status,
+    /// The status before; null for a new order, and where the status stayed as it was.
+    #[schema(value_type = Option<String>)]
     previous_status: Option<Status>,
+    /// Why it failed or was cancelled.
     reason: Option<String>,
+    #[schema(inline)]
     items: Vec<Line>,
     /// Minor units.
     total_price: i64,
     /// ISO 4217.
     currency: String,
+    /// How many statuses the order has had: rises with each change of its status.
     version: i32,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, utoipa::ToSchema)]
 struct Line {
     sku: String,
     name: String,
@@ -71,7 +87,14 @@ struct Line {
 /// The event's type, also the last part of its routing key.
 #[must_use]
 pub fn type_of(event: &OrderEvent) -> String {
-    format!("{TYPE_PREFIX}{}", event.status.as_str())
+    format!("{TYPE_PREFIX}{}", event.name())
+}
+
+/// What an event looks like, as JSON Schema.
+#[must_use]
+pub fn schema() -> serde_json::Value {
+    // A description of plain data: writing it as JSON cannot fail.
+    serde_json::to_value(<Envelope as utoipa::PartialSchema>::schema()).unwrap_or_default()
 }
 
 #[must_use]
@@ -130,7 +153,9 @@ pub fn read(bytes: &[u8]) -> Result<OrderEvent, MessageError> {
             allocations: Vec::new(),
         })
     };
+    let is_refused_payment = envelope.r#type.strip_prefix(TYPE_PREFIX) == Some(PAYMENT_REFUSED);
     Ok(OrderEvent {
+        kind: if is_refused_payment { EventKind::PaymentRefused } else { EventKind::StatusChanged },
         id: EventId::parse(&envelope.id).ok_or(MessageError::Invalid("id"))?,
         order: OrderId(body.order_id),
         user: UserId::parse(&body.user).map_err(|_| MessageError::Invalid("user"))?,
@@ -145,6 +170,8 @@ pub fn read(bytes: &[u8]) -> Result<OrderEvent, MessageError> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn event() -> OrderEvent {
@@ -152,6 +179,7 @@ mod tests {
             id: EventId { writer: 3, seq: 42 },
             order: OrderId(17),
             user: UserId::parse("ann").expect("a valid user"),
+            kind: EventKind::StatusChanged,
             status: Status::Cancelled,
             reason: Some("payment_timeout".to_owned()),
             at: Time::from_timestamp_micros(1_764_000_000_123_456).expect("in range"),
@@ -175,6 +203,16 @@ mod tests {
         assert_eq!(json["id"], "3-42");
         assert_eq!(json["type"], "loms.order.cancelled");
         assert_eq!(json["data"]["previous_status"], "awaiting_payment");
+    }
+
+    #[test]
+    fn a_refused_payment_is_no_change_of_status() {
+        let refused = OrderEvent { kind: EventKind::PaymentRefused, reason: None, ..event() };
+        let bytes = write(&refused, "RUB");
+        let json: serde_json::Value = serde_json::from_slice(&bytes).expect("JSON");
+        assert_eq!(json["type"], "loms.order.payment_refused");
+        assert_eq!((&json["data"]["status"], &json["data"]["previous_status"]), (&"cancelled".into(), &json!(null)));
+        assert_eq!(read(&bytes), Ok(refused));
     }
 
     #[test]

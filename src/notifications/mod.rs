@@ -4,6 +4,7 @@
 //! the [`in_process`] notifier. Behind the broker, [`consumer`]s hand them to the same [`notifier`].
 //! Knows no HTTP API, no actors and no SQL.
 
+pub mod asyncapi;
 pub mod broker;
 pub mod channels;
 pub mod consumer;

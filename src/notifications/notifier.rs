@@ -52,8 +52,8 @@ impl Notifier {
     /// # Errors
     /// [`StoreError`]: nothing is recorded, and the same events may come again.
     pub async fn notify(&self, events: &[OrderEvent], alone: bool) -> Result<Vec<Verdict>, StoreError> {
-        let ids: Vec<EventId> = events.iter().map(|event| event.id).collect();
-        let known = in_time(self.log.known(&ids)).await?;
+        let told: Vec<EventId> = events.iter().filter(is_told).map(|event| event.id).collect();
+        let known = in_time(self.log.known(&told)).await?;
         let known: HashMap<(EventId, &str), (Told, u32)> =
             known.iter().map(|row| ((row.event, row.channel.as_str()), (row.told, row.attempts))).collect();
         let contacts = self.contacts(events).await?;
@@ -61,8 +61,7 @@ impl Notifier {
         let mut attempts = Vec::new();
         for event in events {
             let mut verdict = Verdict::Done;
-            // That an order is new is told by what it becomes at once.
-            for channel in self.channels.iter().filter(|_| event.status != Status::New) {
+            for channel in self.channels.iter().filter(|_| is_told(&event)) {
                 let before = known.get(&(event.id, channel.name())).copied();
                 if matches!(before, Some((Told::Sent | Told::Skipped, _))) {
                     continue;
@@ -86,7 +85,10 @@ impl Notifier {
     }
 
     async fn contacts(&self, events: &[OrderEvent]) -> Result<HashMap<UserId, Contact>, StoreError> {
-        let mut users: Vec<UserId> = events.iter().map(|event| event.user.clone()).collect();
+        if !self.channels.iter().any(|channel| channel.needs_contact()) {
+            return Ok(HashMap::new());
+        }
+        let mut users: Vec<UserId> = events.iter().filter(is_told).map(|event| event.user.clone()).collect();
         users.sort_unstable();
         users.dedup();
         Ok(in_time(self.log.contacts(&users)).await?.into_iter().collect())
@@ -125,6 +127,11 @@ impl Verdict {
             (verdict, _) => verdict,
         }
     }
+}
+
+/// That an order is new is told by what it becomes at once.
+fn is_told(event: &&OrderEvent) -> bool {
+    event.status != Status::New
 }
 
 /// As late as the broker would bring it again.

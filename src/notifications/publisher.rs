@@ -33,7 +33,7 @@ impl Publisher {
             .with_type(message::type_of(event).into());
         Outgoing {
             exchange: topology::EXCHANGE,
-            routing_key: format!("order.{}", event.status.as_str()),
+            routing_key: format!("{}{}", topology::ROUTING_PREFIX, event.name()),
             properties,
             body: message::write(event, &self.currency),
         }

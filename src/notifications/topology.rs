@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 
 /// Every event goes here, with the routing key `order.<status>`.
 pub const EXCHANGE: &str = "loms.orders";
+/// A routing key goes on with the status.
+pub const ROUTING_PREFIX: &str = "order.";
 /// Where notifiers take events from.
 pub const QUEUE: &str = "notifications";
 /// Where messages end that could not be told; an operator puts them back.

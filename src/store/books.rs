@@ -3,7 +3,7 @@
 //! Each gives a sentence for each thing that does not add up, and is plain enough for both
 //! databases. They run in one snapshot.
 
-pub(super) const CHECKS: [&str; 7] = [
+pub(super) const CHECKS: [&str; 8] = [
     // Reserved is what orders that await payment have taken.
     "select 'SKU ' || sku || ' in warehouse ' || cast(warehouse_id as text) || ': '
          || cast(sum(reserved) as text) || ' units are reserved, but orders that await payment hold '
@@ -22,7 +22,8 @@ pub(super) const CHECKS: [&str; 7] = [
          || e.status || ' after ' || coalesce(previous.status, 'nothing')
      from events e
      left join events previous on previous.order_id = e.order_id and previous.version = e.version - 1
-     where not (
+         and previous.status <> 'payment_refused'
+     where e.status <> 'payment_refused' and not (
          (e.version = 1 and e.status = 'new')
          or (e.version = 2 and coalesce(previous.status, '') = 'new' and e.status in ('awaiting_payment', 'failed'))
          or (e.version = 3 and coalesce(previous.status, '') = 'awaiting_payment' and e.status in ('payed', 'cancelled')))
@@ -31,7 +32,7 @@ pub(super) const CHECKS: [&str; 7] = [
     "select 'order ' || cast(o.order_id as text) || ' is ' || o.status || ' at version ' || cast(o.version as text)
          || ', but its history has ' || cast(count(e.version) as text) || ' entries, the last of that version '
          || coalesce(max(case when e.version = o.version then e.status end), 'missing')
-     from orders o left join events e on e.order_id = o.order_id
+     from orders o left join events e on e.order_id = o.order_id and e.status <> 'payment_refused'
      group by o.order_id, o.status, o.version
      having count(e.version) <> o.version
          or coalesce(max(case when e.version = o.version then e.status end), '') <> o.status
@@ -39,6 +40,14 @@ pub(super) const CHECKS: [&str; 7] = [
     "select 'order ' || cast(e.order_id as text) || ' has a history, but is missing'
      from events e left join orders o on o.order_id = e.order_id
      where o.order_id is null and e.version = 1 order by e.order_id limit $1",
+    // That a payment was refused is told once.
+    "select 'order ' || cast(o.order_id as text) || ' has ' || cast(count(e.seq) as text)
+         || ' refused payments among its events, but '
+         || case when o.payment_refused_at is null then 'knows of none' else 'should have one' end
+     from orders o left join events e on e.order_id = o.order_id and e.status = 'payment_refused'
+     group by o.order_id, o.payment_refused_at
+     having count(e.seq) <> case when o.payment_refused_at is null then 0 else 1 end
+     order by o.order_id limit $1",
     // The total is the sum of the lines.
     "select 'order ' || cast(o.order_id as text) || ' costs ' || cast(o.total_price as text)
          || ', but its lines cost ' || cast(coalesce(sum(l.price * l.count), 0) as text)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::domain::cart::{Cart, Edit};
 use crate::domain::order::{Order, Status};
 use crate::domain::stock::{Shelf, Shortage};
-use crate::domain::{Sku, Time, UserId, WarehouseId};
+use crate::domain::{Sku, Step, Time, UserId, WarehouseId};
 
 use super::idempotency::{Keyed, Outcome};
 
@@ -29,6 +29,10 @@ pub enum Change {
     OrderMoved {
         order: Arc<Order>,
         movement: Movement,
+    },
+    /// A payment was refused for the first time: it is told, so that the money goes back.
+    PaymentRefused {
+        order: Arc<Order>,
     },
     /// Shelves were counted or adjusted. Stands alone in its batch.
     StockEdited {
@@ -98,7 +102,7 @@ impl Change {
             Self::CartEdited { key, .. } | Self::OrderPlaced { key, .. } | Self::StockEdited { key, .. } => {
                 key.as_ref()
             }
-            Self::OrderMoved { .. } => None,
+            Self::OrderMoved { .. } | Self::PaymentRefused { .. } => None,
         }
     }
 
@@ -110,7 +114,17 @@ impl Change {
             Self::OrderPlaced { order, shortages, .. } => {
                 Some(Outcome::Order { order_id: order.id, shortages: shortages.clone() })
             }
-            Self::OrderMoved { .. } | Self::StockEdited { .. } => None,
+            Self::OrderMoved { .. } | Self::PaymentRefused { .. } | Self::StockEdited { .. } => None,
+        }
+    }
+
+    /// The order that it leaves in another state, and how.
+    pub fn step(&self) -> Option<(&Arc<Order>, Step)> {
+        match self {
+            Self::OrderPlaced { order, .. } => Some((order, Step::Placed)),
+            Self::OrderMoved { order, .. } => Some((order, Step::Moved)),
+            Self::PaymentRefused { order } => Some((order, Step::PaymentRefused)),
+            Self::CartEdited { .. } | Self::StockEdited { .. } => None,
         }
     }
 
@@ -136,7 +150,7 @@ impl Change {
     pub fn rows(&self) -> usize {
         match self {
             Self::OrderPlaced { order, .. } | Self::OrderMoved { order, .. } => 3 + 2 * order.items.len(),
-            Self::CartEdited { .. } => 2,
+            Self::CartEdited { .. } | Self::PaymentRefused { .. } => 2,
             Self::StockEdited { edit, .. } => edit.rows().len(),
         }
     }

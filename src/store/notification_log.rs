@@ -3,7 +3,6 @@
 use async_trait::async_trait;
 
 use crate::domain::contact::Contact;
-use crate::domain::order::Status;
 use crate::domain::{EventId, OrderEvent, OrderId, Time, UserId};
 
 use super::StoreError;
@@ -51,7 +50,8 @@ pub struct Notification {
     pub channel: String,
     pub user: UserId,
     pub order: OrderId,
-    pub status: Status,
+    /// The order's status that was told, or `payment_refused`.
+    pub status: String,
     pub told: Told,
     pub attempts: u32,
     pub reason: Option<String>,

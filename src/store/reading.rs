@@ -3,12 +3,33 @@
 use std::collections::HashMap;
 
 use crate::domain::contact::{Contact, Email, Locale};
+use crate::domain::event::PAYMENT_REFUSED;
 use crate::domain::order::{Item, Order, Status};
 use crate::domain::stock::{Allocation, Shelf};
-use crate::domain::{Count, EventId, Money, OrderEvent, OrderId, Sku, Time, UserId, WarehouseId};
+use crate::domain::{Count, EventId, EventKind, Money, OrderEvent, OrderId, Sku, Time, UserId, WarehouseId};
 
 use super::StoreError;
 use super::notification_log::{Known, Notification, Told};
+
+/// Reads `orders` by the names of its columns: a later version adds some while this one still runs.
+macro_rules! select_orders {
+    ($rest:literal) => {
+        concat!(
+            "select order_id, user_id, status, total_price, created_at, updated_at, expires_at, version, reason, ",
+            "payment_refused_at from orders ",
+            $rest
+        )
+    };
+}
+
+/// Reads `events` by the names of its columns.
+macro_rules! select_events {
+    ($rest:literal) => {
+        concat!("select writer_id, seq, order_id, version, status, reason, occurred_at from events ", $rest)
+    };
+}
+
+pub(super) use {select_events, select_orders};
 
 /// A row of `orders`.
 #[derive(Debug, sqlx::FromRow)]
@@ -22,6 +43,7 @@ pub(super) struct OrderRow<T> {
     pub expires_at: T,
     pub version: i32,
     pub reason: Option<String>,
+    pub payment_refused_at: Option<T>,
 }
 
 /// A row of `order_lines`, in the order of `(order_id, line)`.
@@ -115,6 +137,7 @@ pub(super) fn orders<T: IntoTime>(rows: Vec<OrderRow<T>>, lines: Vec<OrderLineRo
             expires_at: row.expires_at.into_time()?,
             version: row.version,
             reason: row.reason,
+            payment_refused_at: row.payment_refused_at.map(T::into_time).transpose()?,
         })
     };
     rows.into_iter().map(order).collect()
@@ -125,11 +148,16 @@ pub(super) fn events<T: IntoTime>(rows: Vec<EventRow<T>>, orders: &[Order]) -> R
     let order_of: HashMap<OrderId, &Order> = orders.iter().map(|order| (order.id, order)).collect();
     let event = |row: EventRow<T>| {
         let order = order_of.get(&OrderId(row.order_id)).ok_or_else(|| corrupt("an event without its order"))?;
+        let (kind, status) = match &*row.status {
+            PAYMENT_REFUSED => (EventKind::PaymentRefused, status_at(order, row.version)),
+            text => (EventKind::StatusChanged, status(text)?),
+        };
         Ok(OrderEvent {
             id: EventId { writer: row.writer_id, seq: row.seq },
             order: order.id,
             user: order.user.clone(),
-            status: status(&row.status)?,
+            kind,
+            status,
             reason: row.reason,
             at: row.occurred_at.into_time()?,
             version: row.version,
@@ -138,6 +166,11 @@ pub(super) fn events<T: IntoTime>(rows: Vec<EventRow<T>>, orders: &[Order]) -> R
         })
     };
     rows.into_iter().map(event).collect()
+}
+
+/// The status that an order had at a version: before the last one it can only have awaited payment.
+fn status_at(order: &Order, version: i32) -> Status {
+    if version == order.version { order.status } else { Status::AwaitingPayment }
 }
 
 /// Orders that events are about, each once.
@@ -156,7 +189,7 @@ pub(super) fn notifications<T: IntoTime>(rows: Vec<NotificationRow<T>>) -> Resul
             channel: row.channel,
             user: UserId::from_store(&row.user_id),
             order: OrderId(row.order_id),
-            status: status(&row.status)?,
+            status: row.status,
             told: told(&row.outcome)?,
             attempts: attempts(row.attempts)?,
             reason: row.reason,

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::domain::Time;
 use crate::domain::cart::Edit;
+use crate::domain::event::PAYMENT_REFUSED;
 use crate::domain::order::{Order, Status};
 
 use super::change::{Change, ShelfDelta};
@@ -30,7 +31,7 @@ pub(super) struct BatchRows<'a> {
     pub items_removed: Vec<(&'a str, &'a str)>,
     pub orders: Vec<&'a Order>,
     pub lines: Vec<LineRow<'a>>,
-    pub moves: Vec<&'a Order>,
+    pub moves: Vec<MoveRow<'a>>,
     pub events: Vec<EventRow<'a>>,
     /// One per shelf, in SKU and warehouse order: the order in which rows are locked.
     pub shelves: Vec<ShelfDelta>,
@@ -62,6 +63,15 @@ pub(super) struct LineRow<'a> {
     pub warehouse_id: Option<i32>,
 }
 
+/// An order in another state than before.
+#[derive(Debug)]
+pub(super) struct MoveRow<'a> {
+    pub order: &'a Order,
+    /// The stored version must be this one; where it stays the same, no payment may have been
+    /// refused before.
+    pub based_on: i32,
+}
+
 #[derive(Debug, Serialize)]
 pub(super) struct EventRow<'a> {
     pub order_id: i64,
@@ -88,7 +98,7 @@ impl<'a> BatchRows<'a> {
         }
         // Every writer takes rows that another may want in the same order.
         rows.carts.sort_unstable_by_key(|row| row.user_id);
-        rows.moves.sort_unstable_by_key(|order| order.id);
+        rows.moves.sort_unstable_by_key(|row| row.order.id);
         rows.keys.sort_unstable_by_key(|row| row.key);
         rows.shelves = merge(changes.iter().flat_map(Change::shelf_deltas).collect());
         rows
@@ -124,8 +134,13 @@ impl<'a> BatchRows<'a> {
                 self.events.push(event_of(order, order.updated_at));
             }
             Change::OrderMoved { order, .. } => {
-                self.moves.push(order);
+                self.moves.push(MoveRow { order, based_on: order.version - 1 });
                 self.events.push(event_of(order, order.updated_at));
+            }
+            Change::PaymentRefused { order } => {
+                self.moves.push(MoveRow { order, based_on: order.version });
+                let at = order.payment_refused_at.unwrap_or(order.updated_at);
+                self.events.push(EventRow { status: PAYMENT_REFUSED, reason: None, ..event_of(order, at) });
             }
             Change::StockEdited { .. } => {}
         }

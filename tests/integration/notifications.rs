@@ -54,6 +54,29 @@ async fn a_user_is_told_what_became_of_an_order() {
 }
 
 #[tokio::test]
+async fn a_refused_payment_is_told_once_so_that_the_money_goes_back() {
+    on_each_store(async |shop: &mut Shop| {
+        let order = shop.order("ann", &[("PEN", 1)]).await;
+        let path = format!("/orders/{}", order["order_id"]);
+        assert_eq!(shop.client.post(&format!("{path}/cancel"), &Value::Null).await.status, 200);
+        let history = shop.client.get(&format!("{path}/events")).await.body;
+        let pay = async |shop: &Shop| {
+            let payment = shop.client.post(&format!("{path}/pay"), &Value::Null).await;
+            assert!(payment.is_refusal(409, "wrong_status"), "{payment:?}");
+        };
+        pay(shop).await;
+        pay(shop).await;
+        shop.restart();
+        pay(shop).await;
+        shop.order("ann", &[("PEN", 1)]).await;
+        let expected = by_log(&["awaiting_payment", "cancelled", "payment_refused", "awaiting_payment"]);
+        wait_until("the user is told", async || told(&shop.client, "ann").await == expected).await;
+        assert_eq!(shop.client.get(&format!("{path}/events")).await.body, history, "it is no change of status");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn nobody_is_told_twice_after_a_restart_or_a_kill() {
     on_each_store(async |shop: &mut Shop| {
         for _ in 0..20 {

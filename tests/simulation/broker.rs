@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use loms::domain::contact::Contact;
 use loms::domain::order::Status;
-use loms::domain::{EventId, OrderEvent};
+use loms::domain::{EventId, EventKind, OrderEvent};
 use loms::notifications::broker::BrokerError;
 use loms::notifications::channels::{Channel, ChannelError, Delivery as Told};
 use loms::notifications::notifier::{Notifier, Verdict};
@@ -65,7 +65,10 @@ impl Broker {
     /// What happened to the order before is taken before.
     fn check_order(&self, event: &OrderEvent, taken: &BTreeSet<EventId>) {
         let tables = self.database.tables();
-        let before = |other: &&OrderEvent| other.order == event.order && other.version == event.version - 1;
+        let version = if event.kind == EventKind::StatusChanged { event.version - 1 } else { event.version };
+        let before = |other: &&OrderEvent| {
+            other.order == event.order && other.version == version && other.kind == EventKind::StatusChanged
+        };
         let Some(before) = tables.events.values().find(before).filter(|before| !taken.contains(&before.id)) else {
             return;
         };

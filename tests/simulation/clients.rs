@@ -113,8 +113,8 @@ impl Client {
             let patience = Duration::from_millis(*random.pick(&[50, 3_000, 20_000]));
             let answer = self.shop.ask(request, patience).await;
             self.shop.ground.world.trace.note(format_args!("client {}: {request:?}: {answer:?}", self.number));
-            let enough = matches!(&answer, Some(Ok(_)))
-                || matches!(&answer, Some(Err(refusal)) if !refusal.is_worth_a_retry());
+            let enough =
+                matches!(&answer, Some(Ok(_))) || matches!(&answer, Some(Err(refusal)) if !refusal.is_worth_a_retry());
             last = answer;
             // Without a key, asking again might do it twice.
             if enough || (request.key().is_none() && random.chance(700)) {

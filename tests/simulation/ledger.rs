@@ -96,6 +96,11 @@ impl Ledger {
                 }
             }
             Change::OrderMoved { order, movement } => self.enter_move(accounts, order, *movement),
+            Change::PaymentRefused { order } => {
+                let refusable = order.status != Status::AwaitingPayment
+                    || order.payment_refused_at.is_some_and(|at| at >= order.expires_at);
+                world.check(refusable, || format!("a payment is refused in vain: {order:?}"));
+            }
             Change::StockEdited { edit, .. } => {
                 let adjusts = matches!(edit, StockEdit::Adjust { .. });
                 for row in edit.rows() {
@@ -186,7 +191,7 @@ impl Ledger {
         let Request::Move { command, .. } = request else { return };
         let wanted = if *command == Command::Pay { Status::Payed } else { Status::Cancelled };
         let stored = self.database.tables().orders.get(&order.id).cloned();
-        let holds = order.status == wanted && stored.as_ref() == Some(&**order);
+        let holds = order.status == wanted && stored.as_ref().is_some_and(|stored| is_same(stored, order));
         self.world.check(holds, || format!("{command:?} was acknowledged with {order:?}, but stored is {stored:?}"));
         self.accounts().acknowledged.push(Arc::clone(order));
     }
@@ -198,6 +203,11 @@ impl Ledger {
         if let (Request::Move { id, .. }, Refusal::Rejected(Rejection::WrongStatus(status))) = (request, refusal) {
             let stored = self.database.tables().orders.get(id).map(|order| order.status);
             self.world.check(stored == Some(*status), || format!("order {id} is said to be {status:?}, is {stored:?}"));
+        }
+        if let (Request::Move { id, command: Command::Pay }, Refusal::Rejected(rejection)) = (request, refusal) {
+            let order = self.database.tables().orders.get(id).cloned();
+            let told = order.as_ref().is_some_and(|order| order.payment_refused_at.is_some());
+            self.world.check(told, || format!("a payment is refused ({rejection}), and nobody will tell: {order:?}"));
         }
         if let (Request::Move { id, .. }, Refusal::NotFound) = (request, refusal) {
             let is_there = self.database.tables().orders.contains_key(id);
@@ -243,7 +253,7 @@ impl Ledger {
         for order in &accounts.acknowledged {
             let stored = tables.orders.get(&order.id);
             let kept = match order.status {
-                Status::Payed | Status::Cancelled => stored == Some(&**order),
+                Status::Payed | Status::Cancelled => stored.is_some_and(|stored| is_same(stored, order)),
                 _ => stored.cloned().map(Order::as_placed).as_ref() == Some(&**order),
             };
             self.world.check(kept, || format!("acknowledged was {order:?}, stored is {stored:?}"));
@@ -255,6 +265,11 @@ impl Ledger {
             self.world.fail(difference);
         }
     }
+}
+
+/// That a payment was refused may be heard of later.
+fn is_same(stored: &Order, told: &Order) -> bool {
+    Order { payment_refused_at: None, ..stored.clone() } == Order { payment_refused_at: None, ..told.clone() }
 }
 
 fn is_expired(order: &Order) -> bool {

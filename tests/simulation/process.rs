@@ -18,7 +18,7 @@ use loms::actors::stock_keeper::StockKeeper;
 use loms::actors::{Core, deadlines};
 use loms::clock::Clock;
 use loms::domain::Time;
-use loms::store::{Change, Outbox as _, Store, StoreError, Verdict};
+use loms::store::{Change, Outbox as _, Store, StoreError, Verdict, in_time};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
@@ -110,12 +110,11 @@ impl Process {
         let clock: Arc<dyn Clock> = Arc::clone(&ground.world.clock) as Arc<dyn Clock>;
         let available = Arc::new(AtomicBool::new(false));
         let (lifeline, mut journal_ends) = oneshot::channel();
-        let (journal, identity) =
-            Journal::open(Arc::clone(&store), Arc::clone(&clock), available, lifeline).await?;
-        let shelves = store.shelves_after(None, u32::MAX).await?;
+        let (journal, identity) = Journal::open(Arc::clone(&store), Arc::clone(&clock), available, lifeline).await?;
+        let shelves = in_time(store.shelves_after(None, u32::MAX)).await?;
         let (lifeline, mut keeper_ends) = oneshot::channel();
         let stock_keeper = StockKeeper::new(shelves, journal.clone(), lifeline).start();
-        let published = memory.published(identity.writer_id).await?;
+        let published = in_time(memory.published(identity.writer_id)).await?;
         let outlet = Box::new(Exchange { link: Arc::clone(&self.link), broker: Arc::clone(&ground.broker) });
         let io = Handle::current();
         let backlog = Arc::new(Backlog::default());
@@ -256,7 +255,9 @@ impl Network for Link {
     }
 
     fn committed(&self, tables: &Tables, changes: &[Change], verdicts: &[Verdict], now: Time) {
-        self.world.trace.note(format_args!("{self}: committed {} changes, decided by {now}: {verdicts:?}", changes.len()));
+        self.world
+            .trace
+            .note(format_args!("{self}: committed {} changes, decided by {now}: {verdicts:?}", changes.len()));
         self.ledger.committed(tables, changes, verdicts);
     }
 }

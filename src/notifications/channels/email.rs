@@ -80,6 +80,10 @@ impl Channel for Mailer {
         "email"
     }
 
+    fn needs_contact(&self) -> bool {
+        true
+    }
+
     async fn send(&self, event: &OrderEvent, contact: Option<&Contact>) -> Result<Delivery, ChannelError> {
         let Some(contact) = contact else {
             return Ok(Delivery::Skipped("no contact"));

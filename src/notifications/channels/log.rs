@@ -16,8 +16,8 @@ impl Channel for Log {
 
     async fn send(&self, event: &OrderEvent, _: Option<&Contact>) -> Result<Delivery, ChannelError> {
         let reason = event.reason.as_deref().unwrap_or_default();
-        let (order, user, status) = (event.order.0, event.user.as_str(), event.status.as_str());
-        tracing::info!(event.id = %event.id, order.id = order, user, status, reason, "a user is notified");
+        let (order, user, told) = (event.order.0, event.user.as_str(), event.name());
+        tracing::info!(event.id = %event.id, order.id = order, user, told, reason, "a user is notified");
         Ok(Delivery::Sent)
     }
 }

@@ -39,6 +39,11 @@ pub trait Channel: Send + Sync {
     /// As it stands in the `notifications` table.
     fn name(&self) -> &'static str;
 
+    /// Whether it sends to what the user has said of how to be reached.
+    fn needs_contact(&self) -> bool {
+        false
+    }
+
     /// Tells the user of the event, within a limited time.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use sqlx::{Encode, PgConnection, Postgres, QueryBuilder, Type};
 use crate::domain::Time;
 use crate::domain::order::Order;
 use crate::store::change::{Change, Refused, ShelfDelta};
-use crate::store::rows::{BatchRows, CartRow, EventRow, ItemRow, KeyRow, LineRow, Numbers};
+use crate::store::rows::{BatchRows, CartRow, EventRow, ItemRow, KeyRow, LineRow, MoveRow, Numbers};
 
 /// Why a statement was refused as a whole.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ pub(super) async fn lock(connection: &mut PgConnection, changes: &[Change]) -> R
     let rows = BatchRows::of(changes);
     let carts = sqlx::query(LOCK_CARTS).bind(column(&rows.carts, |row| row.user_id));
     carts.execute(&mut *connection).await?;
-    let orders = sqlx::query(LOCK_ORDERS).bind(column(&rows.moves, |order| order.id.0));
+    let orders = sqlx::query(LOCK_ORDERS).bind(column(&rows.moves, |row| row.order.id.0));
     orders.execute(&mut *connection).await?;
     let shelves = sqlx::query(LOCK_SHELVES).bind(column(&rows.shelves, |delta| delta.sku.as_str()));
     shelves.bind(column(&rows.shelves, |delta| delta.warehouse.0)).execute(connection).await?;
@@ -221,27 +221,31 @@ impl Statement {
         self.query.push("))");
     }
 
-    fn move_orders(&mut self, orders: &[&Order]) {
-        if orders.is_empty() {
+    fn move_orders(&mut self, moves: &[MoveRow<'_>]) {
+        if moves.is_empty() {
             return;
         }
         self.query.push(
             ", orders_moved as (
             update orders set status = moved.status, version = moved.version, updated_at = moved.updated_at,
-                              reason = moved.reason
+                              reason = moved.reason,
+                              payment_refused_at = coalesce(orders.payment_refused_at, moved.payment_refused_at)
             from unnest(",
         );
         let mut columns = self.query.separated(", ");
-        columns.push_bind(column(orders, |order| order.id.0));
-        columns.push_bind(column(orders, |order| order.version));
-        columns.push_bind(column(orders, |order| order.status.as_str()));
-        columns.push_bind(column(orders, |order| order.updated_at));
-        columns.push_bind(column(orders, |order| order.reason.as_deref()));
+        columns.push_bind(column(moves, |row| row.order.id.0));
+        columns.push_bind(column(moves, |row| row.based_on));
+        columns.push_bind(column(moves, |row| row.order.version));
+        columns.push_bind(column(moves, |row| row.order.status.as_str()));
+        columns.push_bind(column(moves, |row| row.order.updated_at));
+        columns.push_bind(column(moves, |row| row.order.reason.as_deref()));
+        columns.push_bind(column(moves, |row| row.order.payment_refused_at));
         self.query.push(
-            ") as moved (order_id, version, status, updated_at, reason)
-            where orders.order_id = moved.order_id and orders.version = moved.version - 1 returning 1)",
+            ") as moved (order_id, based_on, version, status, updated_at, reason, payment_refused_at)
+            where orders.order_id = moved.order_id and orders.version = moved.based_on
+                and (moved.version > moved.based_on or orders.payment_refused_at is null) returning 1)",
         );
-        self.checks.push(("orders_moved", orders.len(), "loms:stale"));
+        self.checks.push(("orders_moved", moves.len(), "loms:stale"));
     }
 
     fn write_events(&mut self, events: &[EventRow<'_>], numbers: Numbers) {

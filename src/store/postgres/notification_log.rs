@@ -37,7 +37,7 @@ impl NotificationLog for Postgres {
         .bind(attempts.iter().map(|attempt| attempt.channel).collect::<Vec<_>>())
         .bind(attempts.iter().map(|attempt| attempt.event.user.as_str()).collect::<Vec<_>>())
         .bind(attempts.iter().map(|attempt| attempt.event.order.0).collect::<Vec<_>>())
-        .bind(attempts.iter().map(|attempt| attempt.event.status.as_str()).collect::<Vec<_>>())
+        .bind(attempts.iter().map(|attempt| attempt.event.name()).collect::<Vec<_>>())
         .bind(attempts.iter().map(|attempt| attempt.told.as_str()).collect::<Vec<_>>())
         .bind(attempts.iter().map(|attempt| i32::try_from(attempt.attempts).unwrap_or(i32::MAX)).collect::<Vec<_>>())
         .bind(attempts.iter().map(|attempt| attempt.reason.as_deref()).collect::<Vec<_>>())

@@ -5,7 +5,7 @@ use sqlx::PgPool;
 
 use crate::domain::{EventId, OrderEvent, Time};
 use crate::store::outbox::Outbox;
-use crate::store::reading::{self, EventRow};
+use crate::store::reading::{self, EventRow, select_events, select_orders};
 use crate::store::{StoreError, WRITER_DEAD_AFTER_MS};
 
 use super::{Postgres, reads};
@@ -19,7 +19,7 @@ impl Outbox for Postgres {
     }
 
     async fn events_after(&self, after: EventId, limit: u32) -> Result<Vec<OrderEvent>, StoreError> {
-        let rows = sqlx::query_as("select * from events where writer_id = $1 and seq > $2 order by seq limit $3")
+        let rows = sqlx::query_as(select_events!("where writer_id = $1 and seq > $2 order by seq limit $3"))
             .bind(after.writer)
             .bind(after.seq)
             .bind(i64::from(limit))
@@ -30,11 +30,10 @@ impl Outbox for Postgres {
     }
 
     async fn events(&self, ids: &[EventId]) -> Result<Vec<OrderEvent>, StoreError> {
-        let rows = sqlx::query_as(
-            "select events.* from events
-             join unnest($1::integer[], $2::bigint[]) as wanted (writer_id, seq) using (writer_id, seq)
-             order by writer_id, seq",
-        )
+        let rows = sqlx::query_as(select_events!(
+            "join unnest($1::integer[], $2::bigint[]) as wanted (writer_id, seq) using (writer_id, seq)
+             order by writer_id, seq"
+        ))
         .bind(ids.iter().map(|id| id.writer).collect::<Vec<_>>())
         .bind(ids.iter().map(|id| id.seq).collect::<Vec<_>>())
         .fetch_all(&self.readers)
@@ -67,7 +66,7 @@ impl Outbox for Postgres {
 }
 
 async fn with_orders(readers: &PgPool, rows: Vec<EventRow<Time>>) -> Result<Vec<OrderEvent>, StoreError> {
-    let orders = sqlx::query_as("select * from orders where order_id = any($1)").bind(reading::orders_of(&rows));
+    let orders = sqlx::query_as(select_orders!("where order_id = any($1)")).bind(reading::orders_of(&rows));
     let orders = orders.fetch_all(readers).await.map_err(StoreError)?;
     reading::events(rows, &reads::with_lines(readers, orders).await?)
 }

@@ -5,7 +5,7 @@ use sqlx::SqliteConnection;
 
 use crate::domain::Time;
 use crate::store::change::{Change, Refused};
-use crate::store::rows::{BatchRows, Numbers};
+use crate::store::rows::{BatchRows, MoveRow, Numbers};
 
 use super::json;
 
@@ -53,8 +53,10 @@ select value ->> 'order_id', value ->> 'line', value ->> 'sku', value ->> 'name'
 from json_each($1)";
 
 const MOVE_ORDERS: &str = "\
-update orders set status = value ->> 2, version = value ->> 7, updated_at = value ->> 5, reason = value ->> 8
-from json_each($1) where order_id = value ->> 0 and version = (value ->> 7) - 1";
+update orders set status = value ->> 2, version = value ->> 3, updated_at = value ->> 4, reason = value ->> 5,
+                  payment_refused_at = coalesce(payment_refused_at, value ->> 6)
+from json_each($1)
+where order_id = value ->> 0 and version = value ->> 1 and (value ->> 3 > value ->> 1 or payment_refused_at is null)";
 
 const WRITE_EVENTS: &str = "\
 insert into events (writer_id, seq, order_id, version, status, reason, occurred_at)
@@ -131,6 +133,10 @@ async fn apply_orders(connection: &mut SqliteConnection, rows: &BatchRows<'_>) -
     let placed: Vec<_> = rows.orders.iter().map(row).collect();
     write_all(connection, PLACE_ORDERS, &placed, Refused::Stale).await?;
     write_some(connection, PLACE_LINES, &rows.lines).await?;
+    let row = |MoveRow { order, based_on }: &MoveRow<'_>| {
+        let times = (order.updated_at.timestamp_micros(), order.payment_refused_at.map(|at| at.timestamp_micros()));
+        (order.id, *based_on, order.status, order.version, times.0, order.reason.clone(), times.1)
+    };
     let moved: Vec<_> = rows.moves.iter().map(row).collect();
     write_all(connection, MOVE_ORDERS, &moved, Refused::Stale).await
 }

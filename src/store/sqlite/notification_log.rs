@@ -105,7 +105,7 @@ fn row<'a>(attempt: &'a Attempt<'_>) -> impl serde::Serialize + 'a {
         attempt.channel,
         event.user.as_str(),
         event.order.0,
-        event.status.as_str(),
+        event.name(),
         attempt.told.as_str(),
         attempt.attempts,
         attempt.reason.as_deref(),

@@ -5,7 +5,7 @@ use sqlx::SqlitePool;
 
 use crate::domain::{EventId, OrderEvent, Time};
 use crate::store::outbox::Outbox;
-use crate::store::reading::{self, EventRow};
+use crate::store::reading::{self, EventRow, select_events, select_orders};
 use crate::store::{StoreError, WRITER_DEAD_AFTER_MS};
 
 use super::{Sqlite, json, reads};
@@ -19,7 +19,7 @@ impl Outbox for Sqlite {
     }
 
     async fn events_after(&self, after: EventId, limit: u32) -> Result<Vec<OrderEvent>, StoreError> {
-        let rows = sqlx::query_as("select * from events where writer_id = $1 and seq > $2 order by seq limit $3")
+        let rows = sqlx::query_as(select_events!("where writer_id = $1 and seq > $2 order by seq limit $3"))
             .bind(after.writer)
             .bind(after.seq)
             .bind(i64::from(limit))
@@ -30,10 +30,10 @@ impl Outbox for Sqlite {
     }
 
     async fn events(&self, ids: &[EventId]) -> Result<Vec<OrderEvent>, StoreError> {
-        let rows = sqlx::query_as(
-            "select * from events where (writer_id, seq) in (select value ->> 0, value ->> 1 from json_each($1))
-             order by writer_id, seq",
-        )
+        let rows = sqlx::query_as(select_events!(
+            "where (writer_id, seq) in (select value ->> 0, value ->> 1 from json_each($1))
+             order by writer_id, seq"
+        ))
         .bind(json(&ids.iter().map(|id| (id.writer, id.seq)).collect::<Vec<_>>()))
         .fetch_all(&self.readers)
         .await
@@ -65,7 +65,7 @@ impl Outbox for Sqlite {
 }
 
 async fn with_orders(readers: &SqlitePool, rows: Vec<EventRow<i64>>) -> Result<Vec<OrderEvent>, StoreError> {
-    let orders = sqlx::query_as("select * from orders where order_id in (select value from json_each($1))");
+    let orders = sqlx::query_as(select_orders!("where order_id in (select value from json_each($1))"));
     let orders = orders.bind(json(&reading::orders_of(&rows)));
     let orders = orders.fetch_all(readers).await.map_err(StoreError)?;
     reading::events(rows, &reads::with_lines(readers, orders).await?)

@@ -9,7 +9,7 @@ use crate::domain::cart::{Cart, Line};
 use crate::domain::order::{Order, Status};
 use crate::domain::stock::Shelf;
 use crate::domain::{OrderId, Sku, Time, UserId};
-use crate::store::reading::{self, IntoTime, OrderLineRow, OrderRow, ShelfRow};
+use crate::store::reading::{self, IntoTime, OrderLineRow, OrderRow, ShelfRow, select_orders};
 use crate::store::{
     HistoryEntry, Key, OpenError, OrderFilter, Store, StoreError, StoredOutcome, Writer, WriterIdentity,
 };
@@ -44,18 +44,17 @@ impl Store for Sqlite {
     }
 
     async fn order(&self, id: OrderId) -> Result<Option<Order>, StoreError> {
-        let rows = sqlx::query_as("select * from orders where order_id = $1").bind(id.0);
+        let rows = sqlx::query_as(select_orders!("where order_id = $1")).bind(id.0);
         let rows = rows.fetch_all(&self.readers).await.map_err(StoreError)?;
         Ok(with_lines(&self.readers, rows).await?.pop())
     }
 
     async fn orders(&self, filter: &OrderFilter) -> Result<Vec<Order>, StoreError> {
-        let rows = sqlx::query_as(
-            "select * from orders
-             where ($1 is null or user_id = $1) and ($2 is null or status = $2)
+        let rows = sqlx::query_as(select_orders!(
+            "where ($1 is null or user_id = $1) and ($2 is null or status = $2)
                  and ($3 is null or order_id < $3)
-             order by order_id desc limit $4",
-        )
+             order by order_id desc limit $4"
+        ))
         .bind(filter.user.as_ref().map(UserId::as_str))
         .bind(filter.status.map(Status::as_str))
         .bind(filter.before.map(|id| id.0))
@@ -68,7 +67,8 @@ impl Store for Sqlite {
 
     async fn history(&self, id: OrderId) -> Result<Vec<HistoryEntry>, StoreError> {
         let rows: Vec<(i32, i64, String, i64, Option<String>)> = sqlx::query_as(
-            "select writer_id, seq, status, occurred_at, reason from events where order_id = $1 order by version",
+            "select writer_id, seq, status, occurred_at, reason from events
+             where order_id = $1 and status <> 'payment_refused' order by version",
         )
         .bind(id.0)
         .fetch_all(&self.readers)
@@ -91,11 +91,10 @@ impl Store for Sqlite {
         until: Time,
         limit: u32,
     ) -> Result<Vec<Order>, StoreError> {
-        let rows = sqlx::query_as(
-            "select * from orders
-             where status = 'awaiting_payment' and (expires_at, order_id) > ($1, $2) and expires_at <= $3
-             order by expires_at, order_id limit $4",
-        )
+        let rows = sqlx::query_as(select_orders!(
+            "where status = 'awaiting_payment' and (expires_at, order_id) > ($1, $2) and expires_at <= $3
+             order by expires_at, order_id limit $4"
+        ))
         .bind(after.0.timestamp_micros())
         .bind(after.1.0)
         .bind(until.timestamp_micros())

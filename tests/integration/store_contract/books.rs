@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, SqliteCo
 use super::{Ground, at, failed, moved, on_each_database, payed, placed, reserved};
 
 /// What is done to the database, what undoes it, and a word of each sentence that tells of it.
-const FAULTS: [(&str, &str, &[&str]); 9] = [
+const FAULTS: [(&str, &str, &[&str]); 10] = [
     (
         "update stocks set reserved = reserved - 1 where sku = 'B'",
         "update stocks set reserved = reserved + 1 where sku = 'B'",
@@ -36,6 +36,11 @@ const FAULTS: [(&str, &str, &[&str]); 9] = [
         "update orders set status = 'cancelled' where order_id = 2",
         "update orders set status = 'payed' where order_id = 2",
         &["order 2 is cancelled at version 3"],
+    ),
+    (
+        "update orders set payment_refused_at = created_at where order_id = 2",
+        "update orders set payment_refused_at = null where order_id = 2",
+        &["order 2 has 0 refused payments among its events, but should have one"],
     ),
     (
         "update orders set total_price = total_price + 1 where order_id = 3",

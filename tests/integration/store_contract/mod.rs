@@ -190,6 +190,12 @@ fn cancelled(order: &Order) -> Arc<Order> {
     Arc::new(order)
 }
 
+fn payment_refused(order: &Order) -> Arc<Order> {
+    let mut refused = order.clone();
+    refused.refuse_payment(at(50));
+    Arc::new(refused)
+}
+
 fn moved(order: &Arc<Order>, movement: Movement) -> Change {
     Change::OrderMoved { order: Arc::clone(order), movement }
 }

@@ -1,9 +1,10 @@
 //! The outbox: what others have not heard of yet, and how far they have.
 
-use loms::domain::{EventId, OrderEvent};
-use loms::store::{Movement, WRITER_DEAD_AFTER_MS};
+use loms::domain::order::Status;
+use loms::domain::{EventId, EventKind, OrderEvent, Step};
+use loms::store::{Change, Movement, Refused, Verdict, WRITER_DEAD_AFTER_MS};
 
-use super::{at, failed, moved, on_each_store, payed, placed, reserved};
+use super::{at, cancelled, failed, moved, on_each_store, payed, payment_refused, placed, reserved};
 
 #[tokio::test]
 async fn events_are_read_as_the_changes_that_wrote_them_tell() {
@@ -13,13 +14,17 @@ async fn events_are_read_as_the_changes_that_wrote_them_tell() {
         let (second, third) = (failed(2), payed(&first));
         writer.write(&[placed(&first), placed(&second)], at(1)).await.expect("written");
         writer.write(&[moved(&third, Movement::WriteOff)], at(2)).await.expect("written");
+        let refused = payment_refused(&second);
+        writer.write(&[Change::PaymentRefused { order: refused.clone() }], at(2)).await.expect("written");
 
         let start = ground.store.published(identity.writer_id).await.expect("read");
         let read = ground.store.events_after(start, 10).await.expect("read");
         let mut told = Vec::new();
-        for order in [&first, &second, &third] {
+        let steps =
+            [(&first, Step::Placed), (&second, Step::Placed), (&third, Step::Moved), (&refused, Step::PaymentRefused)];
+        for (order, step) in steps {
             let next = EventId { seq: start.seq + 1 + i64::try_from(told.len()).expect("a few"), ..start };
-            told.extend(OrderEvent::of_change(order, next));
+            told.extend(OrderEvent::of_step(order, step, next));
         }
         assert_eq!(read, told);
         assert_eq!(ground.store.events_after(told[1].id, 2).await.expect("read"), told[2..4]);
@@ -32,10 +37,41 @@ async fn events_are_read_as_the_changes_that_wrote_them_tell() {
         assert_eq!(ground.store.published(identity.writer_id).await.expect("read"), ids[2]);
         let dead = at(5 + WRITER_DEAD_AFTER_MS);
         assert_eq!(ground.store.abandoned(dead).await.expect("read"), [ids[2]]);
+        ground.store.mark_published(ids[5]).await.expect("marked");
         ground.store.mark_published(ids[4]).await.expect("marked");
-        ground.store.mark_published(ids[3]).await.expect("marked");
-        assert_eq!(ground.store.published(identity.writer_id).await.expect("read"), ids[4], "it never goes back");
+        assert_eq!(ground.store.published(identity.writer_id).await.expect("read"), ids[5], "it never goes back");
         assert_eq!(ground.store.abandoned(dead).await.expect("read"), []);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_refused_payment_is_kept_once_and_is_no_change_of_status() {
+    on_each_store(async |ground| {
+        let (identity, mut writer) = ground.stocked().await;
+        let first = reserved(1, "ann", &[("A", &[(1, 1)])]);
+        writer.write(&[placed(&first)], at(1)).await.expect("written");
+        let refused = Change::PaymentRefused { order: payment_refused(&first) };
+        assert_eq!(writer.write(std::slice::from_ref(&refused), at(2)).await.expect("written"), [Verdict::Written]);
+        let again = writer.write(std::slice::from_ref(&refused), at(3)).await.expect("written");
+        assert_eq!(again, [Verdict::Refused(Refused::Stale)]);
+
+        // Whoever cancels it may not have heard of the payment.
+        let last = cancelled(&first);
+        writer.write(&[moved(&last, Movement::Release)], at(4)).await.expect("written");
+        let stale = writer.write(&[refused], at(5)).await.expect("written");
+        assert_eq!(stale, [Verdict::Refused(Refused::Stale)]);
+
+        let order = ground.order(1).await.expect("the order");
+        assert_eq!((order.status, order.version), (Status::Cancelled, 3));
+        assert_eq!(order.payment_refused_at, payment_refused(&first).payment_refused_at);
+        let history = ground.store.history(order.id).await.expect("read");
+        let statuses: Vec<Status> = history.iter().map(|entry| entry.status).collect();
+        assert_eq!(statuses, [Status::New, Status::AwaitingPayment, Status::Cancelled]);
+        let start = EventId { writer: identity.writer_id, seq: 2 };
+        let read = ground.store.events_after(start, 1).await.expect("read");
+        assert_eq!((read[0].kind, read[0].status), (EventKind::PaymentRefused, Status::AwaitingPayment));
+        ground.assert_books_are_right().await;
     })
     .await;
 }

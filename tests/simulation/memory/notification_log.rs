@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use loms::domain::contact::Contact;
 use loms::domain::{EventId, Time, UserId};
-use loms::store::notification_log::{Attempt, Known, Notification, NotificationFilter, NotificationLog, Told};
 use loms::store::StoreError;
+use loms::store::notification_log::{Attempt, Known, Notification, NotificationFilter, NotificationLog, Told};
 
 use super::MemoryStore;
 
@@ -31,7 +31,7 @@ impl Notifications {
             channel: attempt.channel.to_owned(),
             user: event.user.clone(),
             order: event.order,
-            status: event.status,
+            status: event.name().to_owned(),
             told: attempt.told,
             attempts: attempt.attempts,
             reason: attempt.reason.clone(),
@@ -73,7 +73,8 @@ impl NotificationLog for MemoryStore {
     async fn due(&self, now: Time, limit: u32) -> Result<Vec<EventId>, StoreError> {
         self.call(|database| {
             let log = database.notifications();
-            let due = log.rows.iter().filter_map(|((event, _), (_, next))| Some((next.filter(|at| *at <= now)?, *event)));
+            let due =
+                log.rows.iter().filter_map(|((event, _), (_, next))| Some((next.filter(|at| *at <= now)?, *event)));
             let mut due: Vec<(Time, EventId)> = due.collect();
             due.sort_unstable();
             due.into_iter().take(limit as usize).map(|(_, event)| event).collect()

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use loms::domain::cart::Cart;
 use loms::domain::order::{Order, Status};
 use loms::domain::stock::Shelf;
-use loms::domain::{EventId, OrderEvent, OrderId, Sku, Time, UserId};
+use loms::domain::{EventId, EventKind, OrderEvent, OrderId, Sku, Time, UserId};
 use loms::store::{
     HistoryEntry, Key, OpenError, OrderFilter, Outbox, Store, StoreError, StoredOutcome, WRITER_DEAD_AFTER_MS, Writer,
     WriterIdentity,
@@ -66,9 +66,9 @@ impl Store for MemoryStore {
             };
             (event.version, entry)
         };
-        let mut history: Vec<_> = self
-            .call(|database| database.tables().events.values().filter(|event| event.order == id).map(entry).collect())
-            .await?;
+        let is_its = |event: &&OrderEvent| event.order == id && event.kind == EventKind::StatusChanged;
+        let mut history: Vec<_> =
+            self.call(|database| database.tables().events.values().filter(is_its).map(entry).collect()).await?;
         history.sort_unstable_by_key(|(version, _)| *version);
         Ok(history.into_iter().map(|(_, entry)| entry).collect())
     }

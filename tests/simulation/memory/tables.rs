@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use loms::domain::cart::Cart;
 use loms::domain::order::{Order, Status};
 use loms::domain::stock::Shelf;
-use loms::domain::{EventId, OrderEvent, OrderId, Sku, Time, UserId, WarehouseId};
+use loms::domain::{EventId, EventKind, OrderEvent, OrderId, Sku, Step, Time, UserId, WarehouseId};
 use loms::store::{Change, Key, Outcome, Refused, StockEdit, StoredOutcome, Verdict};
 
 #[derive(Clone, Default)]
@@ -144,6 +144,11 @@ impl Tables {
                     let version = self.orders.get(&order.id).map(|stored| stored.version);
                     version == Some(order.version - 1) && orders.insert(order.id)
                 }
+                Change::PaymentRefused { order } => {
+                    let stored = self.orders.get(&order.id);
+                    let known = stored.map(|stored| (stored.version, stored.payment_refused_at));
+                    known == Some((order.version, None)) && orders.insert(order.id)
+                }
                 _ => true,
             };
             if !fresh {
@@ -178,10 +183,11 @@ impl Tables {
                 if let Some(version) = *emptied_cart_version {
                     self.carts.insert(order.user.clone(), Cart::new(version, Vec::new()));
                 }
-                self.put(order, writer, last_event);
+                self.put(order, Step::Placed, writer, last_event);
                 Outcome::Order { order_id: order.id, shortages: shortages.clone() }
             }
-            Change::OrderMoved { order, .. } => return self.put(order, writer, last_event),
+            Change::OrderMoved { order, .. } => return self.put(order, Step::Moved, writer, last_event),
+            Change::PaymentRefused { order } => return self.put(order, Step::PaymentRefused, writer, last_event),
             Change::StockEdited { .. } => return,
         };
         if let Some(keyed) = change.key() {
@@ -190,12 +196,15 @@ impl Tables {
         }
     }
 
-    fn put(&mut self, order: &Order, writer: i32, last_event: &mut i64) {
-        for event in OrderEvent::of_change(order, EventId { writer, seq: *last_event + 1 }) {
+    fn put(&mut self, order: &Order, step: Step, writer: i32, last_event: &mut i64) {
+        for event in OrderEvent::of_step(order, step, EventId { writer, seq: *last_event + 1 }) {
             *last_event = event.id.seq;
             self.events.insert(event.id, event);
         }
-        self.orders.insert(order.id, order.clone());
+        // Whoever moves an order may not have heard that a payment was refused.
+        let refused_at = self.orders.get(&order.id).and_then(|stored| stored.payment_refused_at);
+        let payment_refused_at = refused_at.or(order.payment_refused_at);
+        self.orders.insert(order.id, Order { payment_refused_at, ..order.clone() });
     }
 
     fn edit_stock(&mut self, edit: &StockEdit, key: Option<&loms::store::Keyed>) -> Verdict {
@@ -258,8 +267,12 @@ impl Tables {
     fn events_that_do_not_add_up(&self, found: &mut Vec<String>) {
         let mut paths: BTreeMap<OrderId, Vec<(i32, Status)>> = BTreeMap::new();
         let mut last: BTreeMap<i32, i64> = BTreeMap::new();
+        let mut refused: BTreeMap<OrderId, u32> = BTreeMap::new();
         for event in self.events.values() {
-            paths.entry(event.order).or_default().push((event.version, event.status));
+            match event.kind {
+                EventKind::StatusChanged => paths.entry(event.order).or_default().push((event.version, event.status)),
+                EventKind::PaymentRefused => *refused.entry(event.order).or_default() += 1,
+            }
             let last = last.entry(event.id.writer).or_default();
             if event.id.seq != *last + 1 {
                 found.push(format!("event {} follows {last}", event.id));
@@ -278,6 +291,10 @@ impl Tables {
             let ends = path.first() == Some(&(1, Status::New)) && path.last() == Some(&(order.version, order.status));
             if !legal || !ends {
                 found.push(format!("order {} is {:?}, its path {path:?}", order.id, order.status));
+            }
+            let times = refused.remove(&order.id).unwrap_or(0);
+            if times != u32::from(order.payment_refused_at.is_some()) {
+                found.push(format!("that a payment was refused is told {times} times: {order:?}"));
             }
         }
         found.extend(paths.keys().map(|order| format!("order {order} has a history, but is missing")));

@@ -6,7 +6,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use loms::domain::stock::Shelf;
 use loms::domain::{Sku, Time};
-use loms::store::{Change, STATEMENT_MS_MAX, StoreError, Verdict, WRITER_DEAD_AFTER_MS, WriteError, Writer, WriterIdentity};
+use loms::store::{
+    Change, STATEMENT_MS_MAX, StoreError, Verdict, WRITER_DEAD_AFTER_MS, WriteError, Writer, WriterIdentity,
+};
 use tokio::sync::oneshot;
 
 use super::tables::{Numbers, Unapplied, WriterRow};

@@ -15,8 +15,8 @@ use super::super::Locale;
 /// A letter names so many lines of an order, and counts the others.
 const ITEMS_LISTED_MAX: usize = 20;
 const ITEM_NAME_CHARS_MAX: usize = 100;
-/// Each for each language, by `<status>.<locale>` or `items.<locale>`.
-const TEMPLATES: [(&str, &str); 10] = [
+/// Each for each language, by `<event>.<locale>` or `items.<locale>`.
+const TEMPLATES: [(&str, &str); 12] = [
     ("awaiting_payment.en", include_str!("../../templates/awaiting_payment.en.txt")),
     ("awaiting_payment.ru", include_str!("../../templates/awaiting_payment.ru.txt")),
     ("failed.en", include_str!("../../templates/failed.en.txt")),
@@ -25,6 +25,8 @@ const TEMPLATES: [(&str, &str); 10] = [
     ("payed.ru", include_str!("../../templates/payed.ru.txt")),
     ("cancelled.en", include_str!("../../templates/cancelled.en.txt")),
     ("cancelled.ru", include_str!("../../templates/cancelled.ru.txt")),
+    ("payment_refused.en", include_str!("../../templates/payment_refused.en.txt")),
+    ("payment_refused.ru", include_str!("../../templates/payment_refused.ru.txt")),
     ("items.en", include_str!("../../templates/items.en.txt")),
     ("items.ru", include_str!("../../templates/items.ru.txt")),
 ];
@@ -69,7 +71,7 @@ impl Letters {
             unpaid => reason == Some(PAYMENT_TIMEOUT),
             on_request => reason == Some(CANCELLED_ON_REQUEST),
         };
-        let name = format!("{}.{}", event.status.as_str(), locale.as_str());
+        let name = format!("{}.{}", event.name(), locale.as_str());
         let written = self.templates.get_template(&name)?.render(values)?;
         let (subject, text) = written.split_once("\n\n").unwrap_or((&written, ""));
         Ok(Some(Letter { subject: subject.to_owned(), text: format!("{}\n", text.trim_end()) }))

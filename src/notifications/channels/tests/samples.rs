@@ -2,10 +2,11 @@
 
 use crate::domain::contact::{Contact, Email, Locale};
 use crate::domain::order::{Item, Status};
-use crate::domain::{Count, EventId, Money, OrderEvent, OrderId, Sku, Time, UserId};
+use crate::domain::{Count, EventId, EventKind, Money, OrderEvent, OrderId, Sku, Time, UserId};
 
 pub fn event(status: Status) -> OrderEvent {
     OrderEvent {
+        kind: EventKind::StatusChanged,
         id: EventId { writer: 3, seq: 42 },
         order: OrderId(17),
         user: UserId::parse("ann").expect("a valid user"),
