@@ -103,6 +103,8 @@ async fn play(ground: Rc<Ground>) {
         let lived = tokio::time::timeout_at(limit, client).await;
         world.check(lived.is_ok(), || "clients wait for ever".to_owned());
     }
+    // What was on its way when everything healed still comes to its end.
+    sleep(Duration::from_secs(8)).await;
     settle(&shop, healed_at).await;
     probe(&shop).await;
     ground.ledger.close();
