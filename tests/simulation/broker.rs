@@ -72,12 +72,8 @@ impl Broker {
         let Some(before) = tables.events.values().find(before).filter(|before| !taken.contains(&before.id)) else {
             return;
         };
-        let what = format!("order {}: its event {} is published before {}", event.order, event.id, before.id);
-        if before.id.writer == event.id.writer {
-            self.world.fail(what);
-        } else {
-            self.world.trace.note(format_args!("OUT OF ORDER, by two writers: {what}"));
-        }
+        self.world
+            .fail(format_args!("order {}: its event {} is published before {}", event.order, event.id, before.id));
     }
 
     pub fn has_taken(&self, event: EventId) -> bool {

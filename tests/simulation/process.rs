@@ -69,7 +69,16 @@ pub struct Process {
     /// Requests that were admitted and not yet answered.
     admitted: Cell<u64>,
     stopping: Cell<bool>,
-    ended: watch::Sender<bool>,
+    end: watch::Sender<Option<End>>,
+}
+
+/// Why nobody waits for a process any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// A part has ended that everything stands on, or it was killed.
+    Ended,
+    /// It is halted, and was taken for dead.
+    Replaced,
 }
 
 struct Parts {
@@ -90,14 +99,14 @@ impl Process {
             under_way: UnderWay::default(),
             admitted: Cell::new(0),
             stopping: Cell::new(false),
-            ended: watch::Sender::new(false),
+            end: watch::Sender::new(None),
         });
         let (ground, this) = (Rc::clone(ground), Rc::clone(&process));
         process.lanes[0].spawn(async move {
             if let Err(error) = this.live(&ground).await {
                 ground.world.trace.note(format_args!("{} cannot start: {error}", this.link));
             }
-            this.ended.send_replace(true);
+            this.end.send_replace(Some(End::Ended));
         });
         process
     }
@@ -141,7 +150,7 @@ impl Process {
 
     /// What requests are served with; `None` before it listens and after it was told to stop.
     pub fn core(&self) -> Option<Arc<Core>> {
-        let serves = !self.stopping.get() && !*self.ended.borrow() && self.link.is(State::Running);
+        let serves = !self.stopping.get() && self.end.borrow().is_none() && self.link.is(State::Running);
         self.parts.borrow().as_ref().filter(|_| serves).map(|parts| Arc::clone(&parts.core))
     }
 
@@ -156,10 +165,20 @@ impl Process {
         });
     }
 
-    /// Returns when a part has ended that everything stands on.
-    pub async fn ends(&self) {
+    /// Returns when nobody is to wait for it any more.
+    pub async fn ends(&self) -> End {
+        let mut end = self.end.subscribe();
         // The sender lives in this very value.
-        let _ = self.ended.subscribe().wait_for(|ended| *ended).await;
+        end.wait_for(Option::is_some).await.ok().and_then(|end| *end).unwrap_or(End::Ended)
+    }
+
+    /// Another takes its place, unless it has ended already; gives whether it does.
+    pub fn replace(&self) -> bool {
+        self.end.send_if_modified(|end| {
+            let lives = end.is_none();
+            end.get_or_insert(End::Replaced);
+            lives
+        })
     }
 
     pub fn kill(&self, scheduler: &Scheduler) {
@@ -167,7 +186,7 @@ impl Process {
         self.link.die();
         self.lanes.iter().for_each(|lane| scheduler.kill(lane));
         self.parts.take();
-        self.ended.send_replace(true);
+        self.end.send_replace(Some(End::Ended));
     }
 
     pub fn halt(&self) {

@@ -5,16 +5,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{Either, select};
 use loms::clock::Clock;
 use loms::notifications::notifier::Notifier;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use crate::broker::Letters;
 use crate::front::{Answer, Front, Refusal, Request};
 use crate::memory::MemoryStore;
-use crate::process::{Ground, Link, Process};
+use crate::process::{End, Ground, Link, Process};
 use crate::scheduler::Lane;
 
 /// The numbers of consumers stand apart from those of processes.
@@ -32,15 +31,11 @@ pub struct Shop {
 }
 
 /// A place where one process is to run at any time.
-#[derive(Default)]
-struct Slot {
-    process: RefCell<Option<Rc<Process>>>,
-    replace: Notify,
-}
+type Slot = RefCell<Option<Rc<Process>>>;
 
 impl Shop {
     pub fn open(ground: Rc<Ground>, slots: usize) -> Rc<Self> {
-        let slots = (0..slots).map(|_| Rc::new(Slot::default())).collect();
+        let slots = (0..slots).map(|_| Rc::default()).collect();
         let shop = Rc::new(Self {
             ground,
             slots,
@@ -63,9 +58,8 @@ impl Shop {
         loop {
             self.started.set(self.started.get() + 1);
             let process = Process::start(&self.ground, self.started.get());
-            *slot.process.borrow_mut() = Some(Rc::clone(&process));
-            let (ends, replace) = (std::pin::pin!(process.ends()), std::pin::pin!(slot.replace.notified()));
-            if let Either::Left(_) = select(ends, replace).await {
+            *slot.borrow_mut() = Some(Rc::clone(&process));
+            if process.ends().await == End::Ended {
                 // A program that ends still answers what it can.
                 sleep(Duration::from_millis(random.between(0, 2_000))).await;
                 process.kill(&self.ground.scheduler);
@@ -92,7 +86,7 @@ impl Shop {
     pub async fn suffer(self: &Rc<Self>) {
         let random = &self.ground.world.random;
         let slot = Rc::clone(random.pick(&self.slots));
-        let Some(process) = slot.process.borrow().clone() else { return };
+        let Some(process) = slot.borrow().clone() else { return };
         match random.between(0, 9) {
             0..=2 => process.kill(&self.ground.scheduler),
             3 => {
@@ -102,8 +96,9 @@ impl Shop {
             }
             4 => {
                 process.halt();
-                self.replaced.borrow_mut().push(Rc::clone(&process));
-                slot.replace.notify_one();
+                if process.replace() {
+                    self.replaced.borrow_mut().push(Rc::clone(&process));
+                }
                 sleep(Duration::from_millis(random.between(1, 40_000))).await;
                 process.resume();
             }
@@ -142,7 +137,7 @@ impl Shop {
         self.ground.broker.weather.heal();
         let replaced = std::mem::take(&mut *self.replaced.borrow_mut());
         replaced.iter().filter(|process| !process.is_dead()).for_each(|process| process.resume());
-        let running = self.slots.iter().filter_map(|slot| slot.process.borrow().clone());
+        let running = self.slots.iter().filter_map(|slot| slot.borrow().clone());
         running.filter(|process| !process.is_dead()).for_each(|process| process.resume());
         if !replaced.is_empty() {
             sleep(Duration::from_secs(8)).await;
@@ -159,7 +154,7 @@ impl Shop {
     }
 
     pub fn running(&self) -> Vec<Rc<Process>> {
-        let running = self.slots.iter().filter_map(|slot| slot.process.borrow().clone());
+        let running = self.slots.iter().filter_map(|slot| slot.borrow().clone());
         running.filter(|process| process.core().is_some()).collect()
     }
 

@@ -12,6 +12,8 @@ use loms::store::{
     WriterIdentity,
 };
 
+use loms::store::outbox::told_after;
+
 use super::MemoryStore;
 
 #[async_trait]
@@ -137,6 +139,22 @@ impl Outbox for MemoryStore {
         self.call(|database| {
             let tables = database.tables();
             tables.events.range(next).take(limit as usize).map(|(_, event)| event.clone()).collect()
+        })
+        .await
+    }
+
+    async fn ready(&self, events: &[OrderEvent]) -> Result<usize, StoreError> {
+        self.call(|database| {
+            let tables = database.tables();
+            let is_held = |event: &OrderEvent| {
+                tables.events.values().any(|other| {
+                    other.order == event.order
+                        && other.version < told_after(event)
+                        && other.id.writer != event.id.writer
+                        && tables.writers.get(&other.id.writer).is_some_and(|row| row.published < other.id.seq)
+                })
+            };
+            events.iter().position(is_held).unwrap_or(events.len())
         })
         .await
     }
