@@ -56,7 +56,7 @@ impl Client {
         };
         if let (Some((id, deadline)), 0..45) = (order, choice) {
             let command = if choice < 32 { Move::Pay } else { Move::Cancel };
-            if choice % 3 == 0 {
+            if choice.is_multiple_of(3) {
                 self.wait_for(deadline).await;
             } else {
                 self.pause().await;
