@@ -122,11 +122,15 @@ impl Front<'_> {
             Ok(answer) => return Ok(answer),
             Err(refusal) => refusal,
         };
-        match self.outcome(keyed).await {
+        let replayed = match self.outcome(keyed).await {
             Ok(Some(outcome)) => self.replay(outcome).await,
-            Ok(None) | Err(Refusal::Failed(Failure::Unavailable)) => Err(refusal),
+            Ok(None) => return Err(refusal),
             Err(other) => Err(other),
-        }
+        };
+        replayed.map_err(|refusal| match refusal {
+            Refusal::Failed(Failure::Unavailable) => Failure::InDoubt.into(),
+            other => other,
+        })
     }
 
     async fn outcome(&self, keyed: &Keyed) -> Result<Option<Outcome>, Refusal> {
