@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use crate::clock::Clock;
 use crate::domain::order::Order;
 use crate::domain::{EventId, OrderEvent, Step, Time};
-use crate::notifications::{Outlet, OutletError};
+use crate::notifications::{Offer, Outlet, OutletError};
 use crate::store::{Store, StoreError, in_time};
 
 use super::journal::{self, Journal};
@@ -234,7 +234,7 @@ async fn hand_over_fresh(
     events: Vec<OrderEvent>,
     now: Time,
 ) -> Relayed {
-    let result = deliver(&*store, &mut *outlet, &events).await;
+    let result = deliver(&*store, &mut *outlet, &events, Offer::First).await;
     free_what_is_held(&*store, &mut *outlet, &result, now).await;
     Relayed { outlet, result }
 }
@@ -255,7 +255,7 @@ async fn hand_over_window(
     after: EventId,
 ) -> Result<Option<EventId>, RelayError> {
     let events = in_time(store.events_after(after, WINDOW_EVENTS_MAX)).await?;
-    deliver(store, outlet, &events).await
+    deliver(store, outlet, &events, Offer::Again).await
 }
 
 /// What happens to an order is told in its order, whoever has written it: an event is held until those
@@ -264,11 +264,12 @@ async fn deliver(
     store: &dyn Store,
     outlet: &mut dyn Outlet,
     events: &[OrderEvent],
+    offer: Offer,
 ) -> Result<Option<EventId>, RelayError> {
     let Some(first) = events.first() else { return Ok(None) };
     let ready = &events[..in_time(store.ready(events)).await?];
     let Some(last) = ready.last() else { return Err(RelayError::Held(first.id)) };
-    outlet.deliver(ready).await?;
+    outlet.deliver(ready, offer).await?;
     Ok(Some(last.id))
 }
 

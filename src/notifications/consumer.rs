@@ -20,7 +20,7 @@ use crate::store::Store;
 
 use super::broker::{Broker, BrokerError, Outgoing, limited};
 use super::message;
-use super::notifier::{Notifier, Verdict};
+use super::notifier::{Notifier, Source, Verdict};
 use super::resend::{self, ResendError};
 use super::topology::{PARKING_QUEUE, QUEUE, RETRY_QUEUES};
 
@@ -168,7 +168,7 @@ async fn work_off(
 async fn notify(notifier: &Notifier, events: &[OrderEvent]) -> Vec<Verdict> {
     let mut pause_ms = RETRY_PAUSE_MS.0;
     loop {
-        match notifier.notify(events, false).await {
+        match notifier.notify(events, Source::Broker).await {
             Ok(verdicts) => return verdicts,
             Err(error) => tracing::warn!(%error, "the database does not take notifications; trying again"),
         }

@@ -11,8 +11,8 @@ use crate::clock::Clock;
 use crate::domain::OrderEvent;
 use crate::store::{Store, StoreError, in_time};
 
-use super::notifier::Notifier;
-use super::{Outlet, OutletError};
+use super::notifier::{Notifier, Source};
+use super::{Offer, Outlet, OutletError};
 
 /// From one delivery to the next. The first of some events is told at once; under load many share
 /// one commit in this time, for orders wait for the same disk.
@@ -26,9 +26,9 @@ pub struct InProcess(pub Arc<Notifier>);
 
 #[async_trait]
 impl Outlet for InProcess {
-    async fn deliver(&mut self, events: &[OrderEvent]) -> Result<(), OutletError> {
+    async fn deliver(&mut self, events: &[OrderEvent], offer: Offer) -> Result<(), OutletError> {
         let began = Instant::now();
-        self.0.notify(events, true).await.map_err(OutletError::Store)?;
+        self.0.notify(events, Source::Outbox(offer)).await.map_err(OutletError::Store)?;
         tokio::time::sleep(Duration::from_millis(DELIVERY_PAUSE_MS).saturating_sub(began.elapsed())).await;
         Ok(())
     }
@@ -49,7 +49,7 @@ pub async fn retry(notifier: Arc<Notifier>, store: Arc<dyn Store>, clock: Arc<dy
 async fn retry_once(notifier: &Notifier, store: &dyn Store, clock: &dyn Clock) -> Result<(), StoreError> {
     let due = in_time(store.due(clock.now(), RETRY_EVENTS_MAX)).await?;
     if !due.is_empty() {
-        notifier.notify(&in_time(store.events(&due)).await?, true).await?;
+        notifier.notify(&in_time(store.events(&due)).await?, Source::Outbox(Offer::Again)).await?;
     }
     Ok(())
 }

@@ -31,10 +31,18 @@ pub trait Outlet: Send {
     ///
     /// # Errors
     /// [`OutletError`], within a limited time.
-    async fn deliver(&mut self, events: &[OrderEvent]) -> Result<(), OutletError>;
+    async fn deliver(&mut self, events: &[OrderEvent], offer: Offer) -> Result<(), OutletError>;
 
     /// Ends connections in good order.
     async fn close(&mut self);
+}
+
+/// Whether events may have been offered to an outlet before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offer {
+    /// Surely not: they were committed a moment ago, by the process that offers them.
+    First,
+    Again,
 }
 
 /// Why events were not taken.

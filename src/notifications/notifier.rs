@@ -16,6 +16,7 @@ use crate::domain::{EventId, OrderEvent, Time, UserId};
 use crate::store::notification_log::{Attempt, NotificationLog, Told};
 use crate::store::{StoreError, in_time};
 
+use super::Offer;
 use super::channels::{Channel, ChannelError, Delivery};
 use super::topology::RETRY_QUEUES;
 
@@ -27,6 +28,14 @@ pub struct Notifier {
     channels: Vec<Box<dyn Channel>>,
     log: Arc<dyn NotificationLog>,
     clock: Arc<dyn Clock>,
+}
+
+/// Who has brought events, and will bring back those that have to be tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    Broker,
+    /// The program itself, without a broker. Of what is offered first, nothing can be known.
+    Outbox(Offer),
 }
 
 /// What is to be done with an event now.
@@ -47,13 +56,17 @@ impl Notifier {
     }
 
     /// Tells of each of the events where that was not done yet; a verdict for each, in their order.
-    /// Whether the program itself is to bring back what has to be tried again is told by `alone`.
     ///
     /// # Errors
     /// [`StoreError`]: nothing is recorded, and the same events may come again.
-    pub async fn notify(&self, events: &[OrderEvent], alone: bool) -> Result<Vec<Verdict>, StoreError> {
-        let told: Vec<EventId> = events.iter().filter(is_told).map(|event| event.id).collect();
-        let known = in_time(self.log.known(&told)).await?;
+    pub async fn notify(&self, events: &[OrderEvent], source: Source) -> Result<Vec<Verdict>, StoreError> {
+        let known = match source {
+            Source::Outbox(Offer::First) => Vec::new(),
+            Source::Broker | Source::Outbox(Offer::Again) => {
+                let told: Vec<EventId> = events.iter().filter(is_told).map(|event| event.id).collect();
+                in_time(self.log.known(&told)).await?
+            }
+        };
         let known: HashMap<(EventId, &str), (Told, u32)> =
             known.iter().map(|row| ((row.event, row.channel.as_str()), (row.told, row.attempts))).collect();
         let contacts = self.contacts(events).await?;
@@ -72,7 +85,7 @@ impl Notifier {
                     Some((_, attempts)) => attempts + 1,
                 };
                 let sent = channel.send(event, contacts.get(&event.user)).await;
-                let attempt = self.attempt(event, channel.name(), number, sent, alone);
+                let attempt = self.attempt(event, channel.name(), number, sent, source);
                 verdict = verdict.and(&attempt);
                 attempts.push(attempt);
             }
@@ -100,7 +113,7 @@ impl Notifier {
         channel: &'static str,
         attempts: u32,
         sent: Result<Delivery, ChannelError>,
-        alone: bool,
+        source: Source,
     ) -> Attempt<'a> {
         let at = self.clock.now();
         let (told, reason) = match sent {
@@ -112,7 +125,8 @@ impl Notifier {
         if let Some(reason) = reason.as_deref().filter(|_| matches!(told, Told::Waiting | Told::Failed)) {
             tracing::warn!(event.id = %event.id, channel, attempts, reason, "a user could not be notified");
         }
-        let next_attempt_at = (alone && told == Told::Waiting).then(|| next_attempt_at(at, attempts));
+        let next_attempt_at =
+            (source != Source::Broker && told == Told::Waiting).then(|| next_attempt_at(at, attempts));
         Attempt { event, channel, told, attempts, reason, at, next_attempt_at }
     }
 }

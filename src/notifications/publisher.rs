@@ -7,7 +7,7 @@ use secrecy::SecretString;
 use crate::domain::OrderEvent;
 
 use super::broker::{Broker, Outgoing};
-use super::{Outlet, OutletError, message, topology};
+use super::{Offer, Outlet, OutletError, message, topology};
 
 /// Delivery mode 2: the message is kept on disk.
 pub(super) const PERSISTENT: u8 = 2;
@@ -43,7 +43,7 @@ pub(super) fn message(event: &OrderEvent, currency: &str) -> Outgoing {
 
 #[async_trait]
 impl Outlet for Publisher {
-    async fn deliver(&mut self, events: &[OrderEvent]) -> Result<(), OutletError> {
+    async fn deliver(&mut self, events: &[OrderEvent], _: Offer) -> Result<(), OutletError> {
         // Put back only after a success: a connection that failed once is not trusted again.
         let broker = match self.broker.take() {
             Some(broker) => broker,

@@ -11,8 +11,8 @@ use loms::domain::order::Status;
 use loms::domain::{EventId, EventKind, OrderEvent};
 use loms::notifications::broker::BrokerError;
 use loms::notifications::channels::{Channel, ChannelError, Delivery as Told};
-use loms::notifications::notifier::{Notifier, Verdict};
-use loms::notifications::{Outlet, OutletError};
+use loms::notifications::notifier::{Notifier, Source, Verdict};
+use loms::notifications::{Offer, Outlet, OutletError};
 use loms::store::notification_log;
 use tokio::sync::Notify;
 
@@ -107,7 +107,7 @@ impl Broker {
                 self.arrived.notified().await;
                 continue;
             }
-            match notifier.notify(&events, false).await {
+            match notifier.notify(&events, Source::Broker).await {
                 Ok(verdicts) => self.acknowledge(verdicts),
                 Err(_) => {
                     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -134,7 +134,7 @@ pub struct Exchange {
 
 #[async_trait]
 impl Outlet for Exchange {
-    async fn deliver(&mut self, events: &[OrderEvent]) -> Result<(), OutletError> {
+    async fn deliver(&mut self, events: &[OrderEvent], _: Offer) -> Result<(), OutletError> {
         let failed = || Err(OutletError::Broker(BrokerError::TimedOut));
         let world = &self.broker.world;
         let (delay_ms, how) = self.broker.weather.delivery();

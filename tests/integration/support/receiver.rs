@@ -137,9 +137,7 @@ async fn request(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<Call> {
             bytes.drain(..length);
             return Some(call);
         }
-        let mut chunk = [0; 16 * 1024];
-        let length = stream.read(&mut chunk).await.ok().filter(|length| *length > 0)?;
-        bytes.extend_from_slice(&chunk[..length]);
+        stream.read_buf(bytes).await.ok().filter(|length| *length > 0)?;
     }
 }
 
