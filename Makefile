@@ -1,7 +1,7 @@
 # `make` lists the tasks. `make check` is exactly what CI runs.
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test doctest check fmt fmt-check clippy doc deny advisories typos bench tools clean
+.PHONY: help run build test simulate doctest check fmt fmt-check clippy doc deny advisories typos bench tools clean
 
 # So that warnings are errors in every check, and in no other build.
 WARNINGS := -D warnings
@@ -18,6 +18,11 @@ build: ## build the program as it is released: target/release/loms
 test: tools ## run all tests, with a private PostgreSQL beside them; installs what they need
 	tests/with-postgres.sh cargo nextest run --locked
 	cargo test --doc --locked
+
+# Compiled with little optimisation: what it links to is, and that is where the time goes.
+simulate: ## run many simulations: SEEDS=100000 of them, from FIRST=1 where the first is given
+	CARGO_PROFILE_DEV_OPT_LEVEL=1 LOMS_SEEDS=$(or $(SEEDS),10000) $(if $(FIRST),LOMS_FIRST_SEED=$(FIRST)) \
+	cargo test --locked --test simulation nothing_is_lost -- --nocapture
 
 check: fmt-check clippy doc deny typos test ## everything that CI runs
 

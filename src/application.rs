@@ -33,7 +33,7 @@ use crate::notifications::in_process::{self, InProcess};
 use crate::notifications::notifier::Notifier;
 use crate::notifications::publisher::Publisher;
 use crate::products::{Catalogue, Client, Limits, Products};
-use crate::store::{self, Change, ShelfEdit, StockEdit, Store, WriterIdentity};
+use crate::store::{self, Change, ShelfEdit, StockEdit, Store, WriterIdentity, in_time};
 use crate::{demo, stock_file, telemetry};
 
 /// Admitted commands are answered within this time after the program was told to stop.
@@ -182,7 +182,7 @@ impl Outbox<'_> {
         identity: WriterIdentity,
     ) -> anyhow::Result<(Addr<OutboxRelay>, Arc<Backlog>)> {
         let store = Arc::clone(self.store);
-        let published = self.io.spawn(async move { store.published(identity.writer_id).await }).await??;
+        let published = self.io.spawn(async move { in_time(store.published(identity.writer_id)).await }).await??;
         let backlog = Arc::new(Backlog::default());
         let outlet = self.outlet()?;
         let (store, io, clock) = (Arc::clone(self.store), self.io.clone(), Arc::clone(self.clock));
@@ -276,7 +276,7 @@ async fn import_first_stock(
     };
     let rows = stock_file::parse(&csv).map_err(|errors| anyhow!("LOMS_STOCK: {}", errors[0]))?;
     let reader = Arc::clone(store);
-    let is_empty = io.spawn(async move { reader.is_empty().await }).await??;
+    let is_empty = io.spawn(async move { in_time(reader.is_empty()).await }).await??;
     if !is_empty || rows.is_empty() {
         return Ok(());
     }
@@ -296,7 +296,7 @@ async fn load_shelves(store: &Arc<dyn Store>, io: &Handle) -> anyhow::Result<Vec
     let loading = io.spawn(async move {
         let mut shelves: Vec<(Sku, Shelf)> = Vec::new();
         loop {
-            let page = store.shelves_after(shelves.last(), SHELVES_PAGE).await?;
+            let page = in_time(store.shelves_after(shelves.last(), SHELVES_PAGE)).await?;
             let last = page.len() < SHELVES_PAGE as usize;
             shelves.extend(page);
             if last {

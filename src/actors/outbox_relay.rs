@@ -16,9 +16,9 @@ use tokio::sync::oneshot;
 
 use crate::clock::Clock;
 use crate::domain::order::Order;
-use crate::domain::{EventId, OrderEvent, Step};
+use crate::domain::{EventId, OrderEvent, Step, Time};
 use crate::notifications::{Outlet, OutletError};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, in_time};
 
 use super::journal::{self, Journal};
 
@@ -89,6 +89,8 @@ enum RelayError {
     Store(#[from] StoreError),
     #[error("the event after {0} was committed, but is not there")]
     Missing(EventId),
+    #[error("the event {0} waits for what another writer has to tell of the same order")]
+    Held(EventId),
 }
 
 impl OutboxRelay {
@@ -131,9 +133,10 @@ impl OutboxRelay {
         if self.fresh.front().is_some_and(|event| event.id.seq == self.published.seq + 1) {
             let window = self.fresh.len().min(WINDOW_EVENTS_MAX as usize);
             let events = self.fresh.drain(..window).collect();
-            self.relay(hand_over_fresh(outlet, events), context);
+            self.relay(hand_over_fresh(Arc::clone(&self.store), outlet, events, self.clock.now()), context);
         } else {
-            self.relay(hand_over(Arc::clone(&self.store), outlet, self.published), context);
+            let store = Arc::clone(&self.store);
+            self.relay(hand_over(store, outlet, self.published, self.clock.now()), context);
         }
     }
 
@@ -178,6 +181,10 @@ impl OutboxRelay {
             }
             Err(error) => {
                 let events = self.committed - self.published.seq;
+                if let RelayError::Held(_) = error {
+                    tracing::debug!(%error, backlog.events = events, "events wait");
+                    return self.rest(context);
+                }
                 tracing::warn!(%error, backlog.events = events, "events cannot be handed over");
                 // Whether the database is there is known from the journal.
                 let is_the_broker = matches!(error, RelayError::Outlet(OutletError::Broker(_)));
@@ -221,18 +228,24 @@ impl OutboxRelay {
     }
 }
 
-async fn hand_over_fresh(mut outlet: Box<dyn Outlet>, events: Vec<OrderEvent>) -> Relayed {
-    let last = events.last().map(|event| event.id);
-    let result = outlet.deliver(&events).await.map(|()| last).map_err(RelayError::from);
+async fn hand_over_fresh(
+    store: Arc<dyn Store>,
+    mut outlet: Box<dyn Outlet>,
+    events: Vec<OrderEvent>,
+    now: Time,
+) -> Relayed {
+    let result = deliver(&*store, &mut *outlet, &events).await;
+    free_what_is_held(&*store, &mut *outlet, &result, now).await;
     Relayed { outlet, result }
 }
 
 /// One window of a writer's events, as the database has them.
-async fn hand_over(store: Arc<dyn Store>, mut outlet: Box<dyn Outlet>, after: EventId) -> Relayed {
+async fn hand_over(store: Arc<dyn Store>, mut outlet: Box<dyn Outlet>, after: EventId, now: Time) -> Relayed {
     let result = match hand_over_window(&*store, &mut *outlet, after).await {
         Ok(None) => Err(RelayError::Missing(after)),
         result => result,
     };
+    free_what_is_held(&*store, &mut *outlet, &result, now).await;
     Relayed { outlet, result }
 }
 
@@ -241,36 +254,57 @@ async fn hand_over_window(
     outlet: &mut dyn Outlet,
     after: EventId,
 ) -> Result<Option<EventId>, RelayError> {
-    let events = store.events_after(after, WINDOW_EVENTS_MAX).await?;
-    let Some(last) = events.last().map(|event| event.id) else { return Ok(None) };
-    outlet.deliver(&events).await?;
-    Ok(Some(last))
+    let events = in_time(store.events_after(after, WINDOW_EVENTS_MAX)).await?;
+    deliver(store, outlet, &events).await
 }
 
-async fn hand_over_abandoned(
-    store: Arc<dyn Store>,
-    mut outlet: Box<dyn Outlet>,
-    now: crate::domain::Time,
-    own: i32,
-) -> Relayed {
-    let mut result = Ok(None);
-    match store.abandoned(now).await {
-        Ok(cursors) => {
-            for cursor in cursors.into_iter().filter(|cursor| cursor.writer != own) {
-                if let Err(error) = adopt_all(&*store, &mut *outlet, cursor).await {
-                    result = Err(error);
-                    break;
-                }
-            }
-        }
-        Err(error) => result = Err(error.into()),
+/// What happens to an order is told in its order, whoever has written it: an event is held until those
+/// of other writers before it are published, and holds those behind it.
+async fn deliver(
+    store: &dyn Store,
+    outlet: &mut dyn Outlet,
+    events: &[OrderEvent],
+) -> Result<Option<EventId>, RelayError> {
+    let Some(first) = events.first() else { return Ok(None) };
+    let ready = &events[..in_time(store.ready(events)).await?];
+    let Some(last) = ready.last() else { return Err(RelayError::Held(first.id)) };
+    outlet.deliver(ready).await?;
+    Ok(Some(last.id))
+}
+
+/// A living writer tells its events itself, a dead one's are told here.
+async fn free_what_is_held(
+    store: &dyn Store,
+    outlet: &mut dyn Outlet,
+    result: &Result<Option<EventId>, RelayError>,
+    now: Time,
+) {
+    if let Err(RelayError::Held(event)) = result
+        && let Err(error) = adopt_abandoned(store, outlet, now, event.writer).await
+    {
+        tracing::debug!(%error, "what holds an event could not be told");
     }
+}
+
+async fn hand_over_abandoned(store: Arc<dyn Store>, mut outlet: Box<dyn Outlet>, now: Time, own: i32) -> Relayed {
+    let result = adopt_abandoned(&*store, &mut *outlet, now, own).await.map(|()| None);
     Relayed { outlet, result }
+}
+
+async fn adopt_abandoned(store: &dyn Store, outlet: &mut dyn Outlet, now: Time, own: i32) -> Result<(), RelayError> {
+    for cursor in in_time(store.abandoned(now)).await?.into_iter().filter(|cursor| cursor.writer != own) {
+        match adopt_all(store, outlet, cursor).await {
+            // The next one may free it.
+            Ok(()) | Err(RelayError::Held(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 async fn adopt_all(store: &dyn Store, outlet: &mut dyn Outlet, mut cursor: EventId) -> Result<(), RelayError> {
     while let Some(last) = hand_over_window(store, outlet, cursor).await? {
-        store.mark_published(last).await?;
+        in_time(store.mark_published(last)).await?;
         tracing::info!(writer.id = last.writer, event.seq = last.seq, "handed on what a dead writer left");
         cursor = last;
     }

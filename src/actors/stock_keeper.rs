@@ -7,11 +7,12 @@
 //! something, the database refuses, and the shelves are read again. Holds no SQL and never waits.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix::prelude::*;
 use foldhash::{HashMap, HashMapExt};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::domain::order::{Order, Status};
 use crate::domain::stock::{self, Allocation, Shelf, Shortage};

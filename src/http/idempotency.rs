@@ -10,6 +10,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use sha2::{Digest, Sha256};
 use tokio::sync::OwnedMutexGuard;
 
+use crate::actors::Failure;
 use crate::store::{Key, Keyed, Outcome};
 
 use super::Api;
@@ -70,13 +71,13 @@ pub async fn once(
         Ok(response) => return Ok(response),
         Err(problem) => problem,
     };
-    // It may be refused only because it was done before.
-    match outcome(api, &keyed).await {
+    // It may be refused only because it was done before; where that cannot be read, nobody knows.
+    let replayed = match outcome(api, &keyed).await {
         Ok(Some(outcome)) => replay(outcome).await,
-        Ok(None) => Err(refused),
-        Err(problem) if problem.is_unavailable() => Err(refused),
+        Ok(None) => return Err(refused),
         Err(problem) => Err(problem),
-    }
+    };
+    replayed.map_err(|problem| if problem.is_unavailable() { Failure::InDoubt.into() } else { problem })
 }
 
 async fn outcome(api: &Api, keyed: &Keyed) -> Result<Option<Outcome>, Problem> {

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 
 use crate::clock::Clock;
 use crate::domain::OrderEvent;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, in_time};
 
 use super::notifier::Notifier;
 use super::{Outlet, OutletError};
@@ -47,9 +47,9 @@ pub async fn retry(notifier: Arc<Notifier>, store: Arc<dyn Store>, clock: Arc<dy
 }
 
 async fn retry_once(notifier: &Notifier, store: &dyn Store, clock: &dyn Clock) -> Result<(), StoreError> {
-    let due = store.due(clock.now(), RETRY_EVENTS_MAX).await?;
+    let due = in_time(store.due(clock.now(), RETRY_EVENTS_MAX)).await?;
     if !due.is_empty() {
-        notifier.notify(&store.events(&due).await?, true).await?;
+        notifier.notify(&in_time(store.events(&due)).await?, true).await?;
     }
     Ok(())
 }

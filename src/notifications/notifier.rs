@@ -13,8 +13,8 @@ use crate::clock::Clock;
 use crate::domain::contact::Contact;
 use crate::domain::order::Status;
 use crate::domain::{EventId, OrderEvent, Time, UserId};
-use crate::store::StoreError;
 use crate::store::notification_log::{Attempt, NotificationLog, Told};
+use crate::store::{StoreError, in_time};
 
 use super::channels::{Channel, ChannelError, Delivery};
 use super::topology::RETRY_QUEUES;
@@ -52,7 +52,8 @@ impl Notifier {
     /// # Errors
     /// [`StoreError`]: nothing is recorded, and the same events may come again.
     pub async fn notify(&self, events: &[OrderEvent], alone: bool) -> Result<Vec<Verdict>, StoreError> {
-        let known = self.log.known(&events.iter().filter(is_told).map(|event| event.id).collect::<Vec<_>>()).await?;
+        let told: Vec<EventId> = events.iter().filter(is_told).map(|event| event.id).collect();
+        let known = in_time(self.log.known(&told)).await?;
         let known: HashMap<(EventId, &str), (Told, u32)> =
             known.iter().map(|row| ((row.event, row.channel.as_str()), (row.told, row.attempts))).collect();
         let contacts = self.contacts(events).await?;
@@ -78,7 +79,7 @@ impl Notifier {
             verdicts.push(verdict);
         }
         if !attempts.is_empty() {
-            self.log.record(&attempts).await?;
+            in_time(self.log.record(&attempts)).await?;
         }
         Ok(verdicts)
     }
@@ -90,7 +91,7 @@ impl Notifier {
         let mut users: Vec<UserId> = events.iter().filter(is_told).map(|event| event.user.clone()).collect();
         users.sort_unstable();
         users.dedup();
-        Ok(self.log.contacts(&users).await?.into_iter().collect())
+        Ok(in_time(self.log.contacts(&users)).await?.into_iter().collect())
     }
 
     fn attempt<'a>(

@@ -10,7 +10,7 @@ use crate::domain::{Sku, Step, Time, UserId, WarehouseId};
 use super::idempotency::{Keyed, Outcome};
 
 /// A change carries the state as it is after it; the state before it is one version older.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Change {
     CartEdited {
         user: UserId,

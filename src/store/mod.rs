@@ -19,6 +19,7 @@ pub mod sqlite;
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -44,7 +45,7 @@ pub const READERS_MAX: u32 = 8;
 /// The database did not do what was asked: away, full, too slow, or not one of ours.
 #[derive(Debug, thiserror::Error)]
 #[error("the database failed: {0}")]
-pub struct StoreError(#[source] pub(crate) sqlx::Error);
+pub struct StoreError(#[source] pub sqlx::Error);
 
 /// Why a store could not be opened or brought to the present schema.
 #[derive(Debug, thiserror::Error)]
@@ -179,6 +180,16 @@ pub trait Store: Outbox + NotificationLog + 'static {
 
     /// Closes the connections that read.
     async fn close(&self);
+}
+
+/// Gives up a call whose answer never comes. The database has a limit of its own, of which nobody
+/// hears where the network has gone.
+///
+/// # Errors
+/// What the call gives, or [`StoreError`] after [`STATEMENT_MS_MAX`].
+pub async fn in_time<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    let limit = Duration::from_millis(STATEMENT_MS_MAX);
+    tokio::time::timeout(limit, call).await.unwrap_or(Err(StoreError(sqlx::Error::PoolTimedOut)))
 }
 
 /// Opens the database that the address names, without changing it.

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use crate::domain::{EventId, OrderEvent, Time};
+use crate::domain::{EventId, EventKind, OrderEvent, Time};
 
 use super::StoreError;
 
@@ -17,6 +17,10 @@ pub trait Outbox: Send + Sync {
     /// The same writer's events after the given one, in their order.
     async fn events_after(&self, after: EventId, limit: u32) -> Result<Vec<OrderEvent>, StoreError>;
 
+    /// How many of one writer's events, from the first, may be told: the next is about an order of which
+    /// another writer's earlier event was not published yet.
+    async fn ready(&self, events: &[OrderEvent]) -> Result<usize, StoreError>;
+
     /// These events, of which each is known by its id.
     async fn events(&self, ids: &[EventId]) -> Result<Vec<OrderEvent>, StoreError>;
 
@@ -26,4 +30,14 @@ pub trait Outbox: Send + Sync {
     /// Moves the cursor of a dead writer on to this event. A living writer moves its own, with its
     /// batches.
     async fn mark_published(&self, up_to: EventId) -> Result<(), StoreError>;
+}
+
+/// What an order came to at versions below this one is told before the event.
+pub fn told_after(event: &OrderEvent) -> i32 {
+    event.version + i32::from(event.kind == EventKind::PaymentRefused)
+}
+
+/// As many events as stand before the one at the position that the database found.
+pub(super) fn before(position: Option<i64>, events: &[OrderEvent]) -> usize {
+    position.and_then(|position| usize::try_from(position).ok()).unwrap_or(events.len())
 }

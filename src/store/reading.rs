@@ -29,7 +29,18 @@ macro_rules! select_events {
     };
 }
 
-pub(super) use {select_events, select_orders};
+/// Reads `notifications` by the names of its columns.
+macro_rules! select_notifications {
+    ($rest:literal) => {
+        concat!(
+            "select notification_id, event_id, channel, user_id, order_id, status, outcome, attempts, reason, ",
+            "attempted_at from notifications ",
+            $rest
+        )
+    };
+}
+
+pub(super) use {select_events, select_notifications, select_orders};
 
 /// A row of `orders`.
 #[derive(Debug, sqlx::FromRow)]

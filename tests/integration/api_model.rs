@@ -2,9 +2,12 @@
 //! that the model expects, and in the end the books are right.
 //!
 //! A failure prints the commands, shrunk as far as it still fails, and the seed: with that in
-//! `LOMS_TEST_SEED` the same commands come again.
+//! `LOMS_TEST_SEED` the same commands come again. `LOMS_MODEL_STEPS` says how many commands each store is
+//! given; a million take an hour or more.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 
 use proptest::prelude::{Strategy, prop_oneof};
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
@@ -13,8 +16,12 @@ use serde_json::{Value, json};
 use crate::support::postgres::block_on;
 use crate::support::shop::{Shop, lines, new_order};
 
-const CASES: u32 = 8;
-const STEPS: usize = 80;
+/// How many commands each store is given, unless somebody asks for more.
+const STEPS: usize = 240;
+/// The most commands in one case, between the opening of a shop and its last look at the books.
+const CASE_STEPS_MAX: usize = 80;
+/// In long runs cases are longer, so that opening shops does not take most of the time.
+const LONG_CASE_STEPS_MAX: usize = 4_000;
 const USERS: [&str; 3] = ["ann", "bob", "eve"];
 /// With what one unit costs, and what lies in warehouses 1 to 3.
 const GOODS: [(&str, i64, [i64; 3]); 3] =
@@ -47,7 +54,7 @@ enum Command {
         user: usize,
         items: Vec<(usize, i64)>,
     },
-    /// Of the orders so far, the one at this place, counted around.
+    /// Of the orders so far, the one at this place from the end, counted around.
     Pay {
         order: usize,
     },
@@ -296,7 +303,7 @@ async fn move_order(shop: &Shop, model: &mut Model, order: usize, command: &str,
     if model.orders.is_empty() {
         return;
     }
-    let at = order % model.orders.len();
+    let at = model.orders.len() - 1 - order % model.orders.len();
     let answer = shop.client.post(&format!("/orders/{}/{command}", model.orders[at].id), &json!({})).await;
     assert_eq!(answer.status, model.move_order(at, to), "{}", answer.body);
 }
@@ -321,8 +328,7 @@ async fn compare(shop: &Shop, model: &Model) {
     }
 }
 
-async fn run(commands: Vec<Command>) {
-    let mut shop = Shop::on_sqlite();
+async fn run(mut shop: Shop, commands: Vec<Command>) {
     let mut model = Model::new();
     let (before, after) = commands.split_at(commands.len() / 2);
     for command in before {
@@ -336,21 +342,49 @@ async fn run(commands: Vec<Command>) {
     shop.assert_books_are_right();
 }
 
-#[test]
-fn whatever_is_asked_the_answers_are_those_of_the_model() {
-    let config = Config { cases: CASES, max_shrink_iters: 60, failure_persistence: None, ..Config::default() };
-    let commands = proptest::collection::vec(command(), STEPS / 2..STEPS);
-    let seed = std::env::var("LOMS_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed: u64 = seed.unwrap_or_else(rand::random);
+fn variable(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|number| number.parse().expect("a whole number"))
+}
+
+/// Runs random commands in shops that `open` gives; nothing where it gives none.
+fn check(open: impl Fn() -> Option<Shop>) {
+    let seed = variable("LOMS_TEST_SEED").unwrap_or_else(rand::random);
     eprintln!("LOMS_TEST_SEED={seed}");
+    let wanted = variable("LOMS_MODEL_STEPS").and_then(|steps| usize::try_from(steps).ok());
+    let (steps, most) = wanted.map_or((STEPS, CASE_STEPS_MAX), |steps| (steps, steps.min(LONG_CASE_STEPS_MAX)));
+    // A case has three quarters of the most, on average.
+    let cases = u32::try_from((4 * steps).div_ceil(3 * most)).expect("a few cases");
+    let config = Config { cases, max_shrink_iters: 60, failure_persistence: None, ..Config::default() };
+    let commands = proptest::collection::vec(command(), most / 2..=most);
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let random = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    let made = Cell::new(0);
     let outcome = TestRunner::new_with_rng(config, random).run(&commands, |commands| {
-        let told = std::panic::catch_unwind(|| block_on(run(commands)));
+        let Some(shop) = open() else { return Ok(()) };
+        let count = commands.len();
+        let told = std::panic::catch_unwind(AssertUnwindSafe(|| block_on(run(shop, commands))));
+        made.set(made.get() + count);
+        if wanted.is_some() {
+            eprintln!("{} of about {steps} commands", made.get());
+        }
         told.map_err(|_| TestCaseError::fail("an answer was not the model's; see above"))
     });
     if let Err(failure) = outcome {
         panic!("{failure}");
+    }
+}
+
+mod sqlite {
+    #[test]
+    fn whatever_is_asked_the_answers_are_those_of_the_model() {
+        super::check(|| Some(super::Shop::on_sqlite()));
+    }
+}
+
+mod postgres {
+    #[test]
+    fn whatever_is_asked_the_answers_are_those_of_the_model() {
+        super::check(super::Shop::on_postgres);
     }
 }

@@ -20,6 +20,9 @@ mod deadlines;
 mod kills;
 mod lost_commits;
 mod mail;
+#[path = "../simulation/memory/mod.rs"]
+#[expect(dead_code, reason = "what fails on the way to it is the simulation's business")]
+mod memory;
 mod messages;
 mod notifications;
 mod outages;

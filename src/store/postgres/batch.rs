@@ -6,7 +6,7 @@
 //! reason as the text that is "not an integer": plain SQL has no other way to refuse.
 //!
 //! Rows that other processes may want too are taken in the order of the arrays, which are sorted:
-//! the writing connection allows no other plan than to look up each row of an array by its key.
+//! no other plan is allowed than to look up each row of an array by its key.
 
 use sqlx::postgres::{PgBindIterExt, PgHasArrayType};
 use sqlx::{Encode, PgConnection, Postgres, QueryBuilder, Type};

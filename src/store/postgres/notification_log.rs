@@ -6,7 +6,7 @@ use crate::domain::contact::Contact;
 use crate::domain::{EventId, Time, UserId};
 use crate::store::StoreError;
 use crate::store::notification_log::{Attempt, Known, Notification, NotificationFilter, NotificationLog};
-use crate::store::reading::{self, NotificationRow};
+use crate::store::reading::{self, NotificationRow, select_notifications};
 
 use super::Postgres;
 
@@ -62,19 +62,16 @@ impl NotificationLog for Postgres {
     }
 
     async fn notifications(&self, filter: &NotificationFilter) -> Result<Vec<Notification>, StoreError> {
-        let rows: Vec<NotificationRow<Time>> = sqlx::query_as(
-            "select notification_id, event_id, channel, user_id, order_id, status, outcome, attempts, reason,
-                    attempted_at
-             from notifications
-             where ($1::text is null or user_id = $1) and ($2::bigint is null or notification_id < $2)
-             order by notification_id desc limit $3",
-        )
-        .bind(filter.user.as_ref().map(UserId::as_str))
-        .bind(filter.before)
-        .bind(i64::from(filter.limit))
-        .fetch_all(&self.readers)
-        .await
-        .map_err(StoreError)?;
+        let of_user =
+            select_notifications!("where notification_id < $1 and user_id = $3 order by notification_id desc limit $2");
+        let of_all = select_notifications!("where notification_id < $1 order by notification_id desc limit $2");
+        let mut query = sqlx::query_as(if filter.user.is_some() { of_user } else { of_all })
+            .bind(filter.before.unwrap_or(i64::MAX))
+            .bind(i64::from(filter.limit));
+        if let Some(user) = &filter.user {
+            query = query.bind(user.as_str());
+        }
+        let rows: Vec<NotificationRow<Time>> = query.fetch_all(&self.readers).await.map_err(StoreError)?;
         reading::notifications(rows)
     }
 

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use sqlx::PgPool;
 
 use crate::domain::{EventId, OrderEvent, Time};
-use crate::store::outbox::Outbox;
+use crate::store::outbox::{Outbox, before, told_after};
 use crate::store::reading::{self, EventRow, select_events, select_orders};
 use crate::store::{StoreError, WRITER_DEAD_AFTER_MS};
 
@@ -35,6 +35,25 @@ impl Outbox for Postgres {
             .await
             .map_err(StoreError)?;
         with_orders(&self.readers, rows).await
+    }
+
+    async fn ready(&self, events: &[OrderEvent]) -> Result<usize, StoreError> {
+        let Some(first) = events.first() else { return Ok(0) };
+        let held = sqlx::query_scalar(
+            "select min(position) - 1 from unnest($2::bigint[], $3::integer[]) with ordinality
+                 as told (order_id, version, position)
+             join events on events.order_id = told.order_id and events.version < told.version
+             join writers on writers.writer_id = events.writer_id and writers.published < events.seq
+             where events.writer_id <> $1
+                 and exists (select 1 from writers where writer_id <> $1 and published < last_event)",
+        )
+        .bind(first.id.writer)
+        .bind(events.iter().map(|event| event.order.0).collect::<Vec<_>>())
+        .bind(events.iter().map(told_after).collect::<Vec<_>>())
+        .fetch_one(&self.readers)
+        .await
+        .map_err(StoreError)?;
+        Ok(before(held, events))
     }
 
     async fn events(&self, ids: &[EventId]) -> Result<Vec<OrderEvent>, StoreError> {

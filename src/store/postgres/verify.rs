@@ -6,9 +6,13 @@ use crate::store::books::CHECKS;
 
 pub(super) async fn differences(readers: &PgPool, limit: u32) -> Result<Vec<String>, sqlx::Error> {
     let mut connection = readers.acquire().await?.detach();
-    sqlx::raw_sql("begin transaction isolation level repeatable read read only; set local statement_timeout = 0")
-        .execute(&mut connection)
-        .await?;
+    // The checks read whole tables.
+    sqlx::raw_sql(
+        "begin transaction isolation level repeatable read read only; set local statement_timeout = 0;
+         set local enable_seqscan = on; set local enable_hashjoin = on; set local enable_mergejoin = on",
+    )
+    .execute(&mut connection)
+    .await?;
     let mut differences = Vec::new();
     for check in CHECKS {
         let found: Vec<String> = sqlx::query_scalar(check).bind(i64::from(limit)).fetch_all(&mut connection).await?;

@@ -78,14 +78,9 @@ impl Postgres {
         Ok(row.map(|row| Box::new(PostgresWriter::new(connection, &row)) as Box<dyn Writer>))
     }
 
-    /// A batch always finds its few rows by their keys. Its statement is planned once, at a time
-    /// when the tables may be empty and reading them whole looks cheap; that must not be kept. A
-    /// plan of its own for a small batch would take longer than the batch.
     async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
-        let by_keys = [("enable_seqscan", "off"), ("enable_hashjoin", "off"), ("enable_mergejoin", "off")];
-        let options = self.options.clone().options(by_keys).options([("plan_cache_mode", "force_generic_plan")]);
         let limit = Duration::from_millis(CONNECT_MS_MAX);
-        tokio::time::timeout(limit, options.connect()).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+        tokio::time::timeout(limit, self.options.connect()).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
     }
 }
 

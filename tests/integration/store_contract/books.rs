@@ -3,7 +3,7 @@
 use loms::store::Movement;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, SqliteConnection};
 
-use super::{Ground, at, failed, moved, on_each_store, payed, placed, reserved};
+use super::{Ground, at, failed, moved, on_each_database, payed, placed, reserved};
 
 /// What is done to the database, what undoes it, and a word of each sentence that tells of it.
 const FAULTS: [(&str, &str, &[&str]); 10] = [
@@ -73,7 +73,7 @@ async fn run(ground: &Ground, statement: &'static str) {
 
 #[tokio::test]
 async fn every_planted_fault_is_found() {
-    on_each_store(async |ground| {
+    on_each_database(async |ground| {
         let (_, mut writer) = ground.stocked().await;
         let awaiting = reserved(1, "ann", &[("A", &[(1, 3)]), ("B", &[(1, 2)])]);
         let sold = reserved(2, "bob", &[("A", &[(1, 2), (2, 5)])]);
@@ -97,7 +97,7 @@ async fn every_planted_fault_is_found() {
 
 #[tokio::test]
 async fn differences_are_limited_for_each_kind() {
-    on_each_store(async |ground| {
+    on_each_database(async |ground| {
         let (_, mut writer) = ground.stocked().await;
         let orders: Vec<_> = (1..=5).map(|id| reserved(id, "ann", &[("A", &[(1, 1)])])).collect();
         writer.write(&orders.iter().map(placed).collect::<Vec<_>>(), at(1)).await.expect("written");

@@ -1,4 +1,5 @@
-//! What every store must do, run on each: the same changes, and the same things read back.
+//! What every store must do, run on each: the same changes, and the same things read back. The store
+//! of the simulation is one of them: what holds there must be what holds in the databases.
 
 mod books;
 mod outbox;
@@ -14,6 +15,7 @@ use loms::domain::stock::{Allocation, Shelf, Shortage};
 use loms::domain::{Count, Money, OrderId, Sku, Time, UserId, WarehouseId};
 use loms::store::{self, Change, Key, Keyed, Movement, ShelfEdit, StockEdit, Store, Verdict, Writer, WriterIdentity};
 
+use crate::memory::{self, Call, MemoryStore, Network, Passage, Tables};
 use crate::support::postgres::Database;
 
 /// A store that was just migrated, and the address of its database.
@@ -22,8 +24,30 @@ pub struct Ground {
     pub url: String,
 }
 
-/// Runs the test on SQLite, and on PostgreSQL where there is one.
+/// A network on which nothing fails and nothing takes any time.
+struct Direct;
+
+#[async_trait::async_trait]
+impl Network for Direct {
+    fn passage(&self, _: Call) -> Passage {
+        Passage::default()
+    }
+
+    async fn standing(&self) {}
+
+    fn committed(&self, _: &Tables, _: &[Change], _: &[Verdict], _: Time) {}
+}
+
+/// Runs the test on each database and on the store in memory.
 async fn on_each_store(test: impl AsyncFn(&Ground)) {
+    on_each_database(&test).await;
+    eprintln!("in memory:");
+    let store = Arc::new(MemoryStore::new(Arc::new(memory::Database::default()), Arc::new(Direct)));
+    test(&Ground { store, url: "memory:".to_owned() }).await;
+}
+
+/// Runs the test on SQLite, and on PostgreSQL where there is one.
+async fn on_each_database(test: impl AsyncFn(&Ground)) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     eprintln!("on SQLite:");
     run(format!("sqlite://{}", folder.path().join("loms.db").display()), &test).await;

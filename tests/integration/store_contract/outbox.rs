@@ -76,3 +76,29 @@ async fn a_refused_payment_is_kept_once_and_is_no_change_of_status() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn an_event_is_held_while_another_writer_has_to_tell_of_its_order() {
+    on_each_store(async |ground| {
+        let (one, mut first) = ground.stocked().await;
+        let (other, mut second) = ground.store.open_writer(18, at(1)).await.expect("a writer");
+        let orders = [1, 2].map(|id| reserved(id, "ann", &[("A", &[(1, 1)])]));
+        first.write(&[placed(&orders[0])], at(1)).await.expect("written");
+        second.write(&[placed(&orders[1])], at(2)).await.expect("written");
+        second.write(&[moved(&cancelled(&orders[0]), Movement::Release)], at(3)).await.expect("written");
+        let told = payment_refused(&cancelled(&orders[0]));
+        second.write(&[Change::PaymentRefused { order: told }], at(4)).await.expect("written");
+
+        let events = async |writer: i32| ground.store.events_after(EventId { writer, seq: 0 }, 10).await.expect("read");
+        let (early, late) = (events(one.writer_id).await, events(other.writer_id).await);
+        let ready = async |events: &[OrderEvent]| ground.store.ready(events).await.expect("read");
+        assert_eq!((early.len(), ready(&early).await), (2, 2), "what comes later holds nothing");
+        assert_eq!((late.len(), ready(&late).await), (4, 2));
+        assert_eq!((ready(&late[2..]).await, ready(&late[3..]).await, ready(&[]).await), (0, 0, 0));
+        ground.store.mark_published(early[0].id).await.expect("marked");
+        assert_eq!(ready(&late).await, 2);
+        ground.store.mark_published(early[1].id).await.expect("marked");
+        assert_eq!(ready(&late).await, 4);
+    })
+    .await;
+}

@@ -1,0 +1,185 @@
+//! The broker, and the program behind it that tells users: it takes events or does not, loses the
+//! confirmation, brings messages twice, and brings again whatever was not acknowledged.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use loms::domain::contact::Contact;
+use loms::domain::order::Status;
+use loms::domain::{EventId, EventKind, OrderEvent};
+use loms::notifications::broker::BrokerError;
+use loms::notifications::channels::{Channel, ChannelError, Delivery as Told};
+use loms::notifications::notifier::{Notifier, Verdict};
+use loms::notifications::{Outlet, OutletError};
+use loms::store::notification_log;
+use tokio::sync::Notify;
+
+use crate::memory::{Database, Network as _};
+use crate::process::Link;
+use crate::weather::{Delivery, Weather};
+use crate::world::World;
+
+/// How many messages the consumer has at once.
+const PREFETCH: usize = 5;
+pub const CHANNEL: &str = "letter";
+
+pub struct Broker {
+    world: Arc<World>,
+    pub weather: Arc<Weather>,
+    database: Arc<Database>,
+    state: Mutex<State>,
+    arrived: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    taken: BTreeSet<EventId>,
+    queue: VecDeque<OrderEvent>,
+    /// With the consumer, not acknowledged.
+    unacknowledged: Vec<OrderEvent>,
+}
+
+impl Broker {
+    pub fn new(world: Arc<World>, weather: Arc<Weather>, database: Arc<Database>) -> Self {
+        Self { world, weather, database, state: Mutex::default(), arrived: Notify::new() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, event: &OrderEvent) {
+        let mut state = self.state();
+        if state.taken.insert(event.id) {
+            self.check_order(event, &state.taken);
+        }
+        state.queue.push_back(event.clone());
+        if self.weather.duplicates() {
+            state.queue.push_back(event.clone());
+        }
+        self.arrived.notify_one();
+    }
+
+    /// What happened to the order before is taken before.
+    fn check_order(&self, event: &OrderEvent, taken: &BTreeSet<EventId>) {
+        let tables = self.database.tables();
+        let version = if event.kind == EventKind::StatusChanged { event.version - 1 } else { event.version };
+        let before = |other: &&OrderEvent| {
+            other.order == event.order && other.version == version && other.kind == EventKind::StatusChanged
+        };
+        let Some(before) = tables.events.values().find(before).filter(|before| !taken.contains(&before.id)) else {
+            return;
+        };
+        self.world
+            .fail(format_args!("order {}: its event {} is published before {}", event.order, event.id, before.id));
+    }
+
+    pub fn has_taken(&self, event: EventId) -> bool {
+        self.state().taken.contains(&event)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        let state = self.state();
+        state.queue.is_empty() && state.unacknowledged.is_empty()
+    }
+
+    /// The consumer is gone: what it had comes again.
+    pub fn lose_consumer(&self) {
+        let mut state = self.state();
+        let unacknowledged = std::mem::take(&mut state.unacknowledged);
+        for event in unacknowledged.into_iter().rev() {
+            state.queue.push_front(event);
+        }
+    }
+
+    /// Hands messages to the notifier, for ever.
+    pub async fn consume(&self, notifier: Notifier) {
+        loop {
+            let events = {
+                let mut state = self.state();
+                let count = PREFETCH.min(state.queue.len());
+                state.unacknowledged = state.queue.drain(..count).collect();
+                state.unacknowledged.clone()
+            };
+            if events.is_empty() {
+                self.arrived.notified().await;
+                continue;
+            }
+            match notifier.notify(&events, false).await {
+                Ok(verdicts) => self.acknowledge(verdicts),
+                Err(_) => {
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                    self.lose_consumer();
+                }
+            }
+        }
+    }
+
+    /// What is to be tried again comes again; the pauses between do not matter here.
+    fn acknowledge(&self, verdicts: Vec<Verdict>) {
+        let mut state = self.state();
+        let events = std::mem::take(&mut state.unacknowledged);
+        let again = events.into_iter().zip(verdicts).filter(|(_, verdict)| matches!(verdict, Verdict::Again { .. }));
+        state.queue.extend(again.map(|(event, _)| event));
+    }
+}
+
+/// A program's way to the broker.
+pub struct Exchange {
+    pub link: Arc<Link>,
+    pub broker: Arc<Broker>,
+}
+
+#[async_trait]
+impl Outlet for Exchange {
+    async fn deliver(&mut self, events: &[OrderEvent]) -> Result<(), OutletError> {
+        let failed = || Err(OutletError::Broker(BrokerError::TimedOut));
+        let world = &self.broker.world;
+        let (delay_ms, how) = self.broker.weather.delivery();
+        self.link.standing().await;
+        tokio::time::sleep(Duration::from_millis(delay_ms)).await;
+        let taken = match how {
+            Delivery::Taken => events.len(),
+            Delivery::Refused => 0,
+            Delivery::Unconfirmed => world.random.below(events.len() + 1),
+        };
+        for event in &events[..taken] {
+            self.link.standing().await;
+            self.broker.take(event);
+            if world.random.chance(50) {
+                tokio::task::yield_now().await;
+            }
+        }
+        world.trace.note(format_args!("{} offers {} events: {taken} taken, {how:?}", self.link, events.len()));
+        self.link.standing().await;
+        if how == Delivery::Taken { Ok(()) } else { failed() }
+    }
+
+    async fn close(&mut self) {}
+}
+
+/// A channel that tells users by letters, of which each is counted.
+pub struct Letters(pub Arc<Broker>);
+
+#[async_trait]
+impl Channel for Letters {
+    fn name(&self) -> &'static str {
+        CHANNEL
+    }
+
+    async fn send(&self, event: &OrderEvent, _: Option<&Contact>) -> Result<Told, ChannelError> {
+        let world = &self.0.world;
+        world.check(event.status != Status::New, || format!("a letter about the new order {}", event.order));
+        let (delay_ms, how) = self.0.weather.delivery();
+        tokio::time::sleep(Duration::from_millis(delay_ms)).await;
+        let told = self.0.database.notifications().told(event.id, CHANNEL);
+        world.check(told != Some(notification_log::Told::Sent), || format!("a second letter for event {}", event.id));
+        match how {
+            Delivery::Taken => Ok(Told::Sent),
+            _ if world.random.chance(100) => Err(ChannelError::Never("no such address".to_owned())),
+            _ => Err(ChannelError::Later("the post is closed".to_owned())),
+        }
+    }
+}

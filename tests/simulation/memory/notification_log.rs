@@ -1,0 +1,112 @@
+//! What users were told.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use loms::domain::contact::Contact;
+use loms::domain::{EventId, Time, UserId};
+use loms::store::StoreError;
+use loms::store::notification_log::{Attempt, Known, Notification, NotificationFilter, NotificationLog, Told};
+
+use super::MemoryStore;
+
+#[derive(Default)]
+pub struct Notifications {
+    rows: BTreeMap<(EventId, &'static str), (Notification, Option<Time>)>,
+    contacts: BTreeMap<UserId, Contact>,
+}
+
+impl Notifications {
+    /// The row of an event on a channel may be written until it says that it was sent.
+    fn record(&mut self, attempt: &Attempt<'_>) {
+        let event = attempt.event;
+        let id = i64::try_from(self.rows.len()).unwrap_or(i64::MAX) + 1;
+        let known = self.rows.get(&(event.id, attempt.channel)).map(|(row, _)| (row.id, row.told));
+        if matches!(known, Some((_, Told::Sent))) {
+            return;
+        }
+        let row = Notification {
+            id: known.map_or(id, |(id, _)| id),
+            event_id: event.id.to_string(),
+            channel: attempt.channel.to_owned(),
+            user: event.user.clone(),
+            order: event.order,
+            status: event.name().to_owned(),
+            told: attempt.told,
+            attempts: attempt.attempts,
+            reason: attempt.reason.clone(),
+            at: attempt.at,
+        };
+        self.rows.insert((event.id, attempt.channel), (row, attempt.next_attempt_at));
+    }
+
+    pub fn told(&self, event: EventId, channel: &'static str) -> Option<Told> {
+        self.rows.get(&(event, channel)).map(|(row, _)| row.told)
+    }
+}
+
+#[async_trait]
+impl NotificationLog for MemoryStore {
+    async fn known(&self, events: &[EventId]) -> Result<Vec<Known>, StoreError> {
+        self.call(|database| {
+            let log = database.notifications();
+            let rows = log.rows.iter().filter(|((event, _), _)| events.contains(event));
+            let known = rows.map(|((event, channel), (row, _))| Known {
+                event: *event,
+                channel: (*channel).to_owned(),
+                told: row.told,
+                attempts: row.attempts,
+            });
+            known.collect()
+        })
+        .await
+    }
+
+    async fn record(&self, attempts: &[Attempt<'_>]) -> Result<(), StoreError> {
+        self.call(|database| {
+            let mut log = database.notifications();
+            attempts.iter().for_each(|attempt| log.record(attempt));
+        })
+        .await
+    }
+
+    async fn due(&self, now: Time, limit: u32) -> Result<Vec<EventId>, StoreError> {
+        self.call(|database| {
+            let log = database.notifications();
+            let due =
+                log.rows.iter().filter_map(|((event, _), (_, next))| Some((next.filter(|at| *at <= now)?, *event)));
+            let mut due: Vec<(Time, EventId)> = due.collect();
+            due.sort_unstable();
+            due.into_iter().take(limit as usize).map(|(_, event)| event).collect()
+        })
+        .await
+    }
+
+    async fn notifications(&self, filter: &NotificationFilter) -> Result<Vec<Notification>, StoreError> {
+        let matches = |row: &Notification| {
+            filter.user.as_ref().is_none_or(|user| row.user == *user) && filter.before.is_none_or(|id| row.id < id)
+        };
+        let mut rows: Vec<Notification> = self
+            .call(|database| {
+                let log = database.notifications();
+                log.rows.values().map(|(row, _)| row).filter(|row| matches(row)).cloned().collect()
+            })
+            .await?;
+        rows.sort_unstable_by_key(|row| std::cmp::Reverse(row.id));
+        rows.truncate(filter.limit as usize);
+        Ok(rows)
+    }
+
+    async fn contacts(&self, users: &[UserId]) -> Result<Vec<(UserId, Contact)>, StoreError> {
+        self.call(|database| {
+            let log = database.notifications();
+            let known = log.contacts.iter().filter(|(user, _)| users.contains(user));
+            known.map(|(user, contact)| (user.clone(), contact.clone())).collect()
+        })
+        .await
+    }
+
+    async fn set_contact(&self, user: &UserId, contact: &Contact, _: Time) -> Result<(), StoreError> {
+        self.call(|database| database.notifications().contacts.insert(user.clone(), contact.clone())).await.map(drop)
+    }
+}
