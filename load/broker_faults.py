@@ -1,15 +1,13 @@
 """Runs the measurements of load/broker-faults, and prints them as they stand in load/RESULTS.md.
 
 Orders come at a fixed rate (an open loop; a latency counts from the intended start), the faults one after
-the other, with some time without a fault before every second one. A fault lasts until its window ends; then the broker is mended, and the time
-is taken in which the events that wait are handed over.
+the other, with some time without a fault before every second one. A fault lasts until its window ends; then
+the broker is mended, and the time is taken in which the events that wait are handed over.
 """
 
 import json
 import os
 import pathlib
-import random
-import re
 import shutil
 import signal
 import statistics
@@ -17,10 +15,10 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 
 from amqp_publish import message_bytes, publish_rate
 from rabbitmq_node import RabbitNode
+from servers import LOMS, POSTGRES, Server, create, psql, write_inputs
 
 QUICK = os.environ.get("QUICK") == "1"
 ROUNDS = 1 if QUICK else 3
@@ -33,53 +31,19 @@ RECOVERY_SECONDS_MAX = 120
 BACKLOG_SECONDS = 4 if QUICK else 10
 BARE_SECONDS = 3
 WINDOWS = [100, 500, 2000]
-SKUS = 10_000
-LOMS = pathlib.Path("target/release/loms").resolve()
-POSTGRES = os.environ["LOMS_TEST_POSTGRES"].rstrip("/")
 QUEUE = "notifications"
 
 
-def psql(database, statement):
-    program = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin/psql"))[-1:] or [shutil.which("psql")]
-    command = [program[0], "-qAt", "-v", "ON_ERROR_STOP=1", f"{POSTGRES}/{database}", "-c", statement]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-
-def write_inputs(folder):
-    with open(folder / "catalog.csv", "w") as catalog, open(folder / "stock.csv", "w") as stock:
-        catalog.write("sku,name,price_minor_units\n")
-        stock.write("sku,warehouse_id,on_hand\n")
-        for number in range(SKUS):
-            catalog.write(f"S{number:05},Product S{number:05},100\n")
-            stock.write(f"S{number:05},1,1000000000\n")
-    draw = random.Random(7)
-    with open(folder / "orders.bodies", "w") as bodies:
-        for _ in range(20_000):
-            items = [{"sku": f"S{number:05}", "count": 1} for number in sorted(draw.sample(range(SKUS), 3))]
-            bodies.write(json.dumps({"user": f"user-{draw.randrange(100_000)}", "items": items}) + "\n")
-
-
-class Shop:
+class Shop(Server):
     """The server on a database of its own, and notifiers that can be stopped."""
 
     def __init__(self, folder, database, broker):
-        psql("postgres", f"create database {database}")
-        self.folder, self.database, self.broker = folder, database, broker
-        self.environment = {key: value for key, value in os.environ.items() if not key.startswith("LOMS_")} | {
-            "DATABASE_URL": f"{POSTGRES}/{database}", "AMQP_URL": broker.url, "LOMS_LISTEN": "127.0.0.1:0",
-            "LOMS_CATALOG": str(folder / "catalog.csv"), "LOMS_STOCK": str(folder / "stock.csv"),
-            "LOMS_PAYMENT_TIMEOUT": "1d", "LOMS_LOG": "warn",
-        }
-        self.log = open(folder / "loms.log", "a")
-        self.process = subprocess.Popen([LOMS], cwd=folder, env=self.environment, stdout=subprocess.PIPE, stderr=self.log, text=True)
-        line = self.process.stdout.readline()
-        if "listening on" not in line:
-            raise SystemExit("it did not start:\n" + (folder / "loms.log").read_text())
-        self.url = line.split()[-1]
-        self.notifier = None
+        create(database)
+        super().__init__(folder, database, f"{POSTGRES}/{database}", AMQP_URL=broker.url, LOMS_LOG="warn")
+        self.database, self.notifier = database, None
 
     def start_notifier(self):
-        self.notifier = subprocess.Popen([LOMS, "notifications"], cwd=self.folder, env=self.environment, stdout=self.log, stderr=self.log)
+        self.notifier = subprocess.Popen([LOMS, "notifications"], cwd=self.folder, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def stop_notifier(self):
         if self.notifier:
@@ -88,8 +52,7 @@ class Shop:
         self.notifier = None
 
     def waiting(self):
-        with urllib.request.urlopen(self.url + "/readyz", timeout=10) as answer:
-            return json.loads(answer.read())["events_waiting"]
+        return json.loads(self.get("/readyz"))["events_waiting"]
 
     def drain(self):
         """Waits until nothing waits any more; events per second from the first movement on."""
@@ -111,29 +74,25 @@ class Shop:
         """Every event was told once, at the first attempt, and none is parked."""
         told = "select count(*) from events where status <> 'new'"
         deadline = time.monotonic() + RECOVERY_SECONDS_MAX
-        while psql(self.database, f"select ({told}) = (select count(*) from notifications where outcome = 'sent')") != "t":
+        while psql(self.database, "-c", f"select ({told}) = (select count(*) from notifications where outcome = 'sent')") != "t":
             if time.monotonic() > deadline:
-                raise SystemExit("events were lost: " + psql(self.database, f"select ({told}), count(*) from notifications"))
+                raise SystemExit("events were lost: " + psql(self.database, "-c", f"select ({told}), count(*) from notifications"))
             time.sleep(0.5)
-        again = psql(self.database, "select count(*) from notifications where attempts <> 1")
+        again = psql(self.database, "-c", "select count(*) from notifications where attempts <> 1")
         parked = subprocess.run([LOMS, "notifications", "redrive", "--dry-run"], cwd=self.folder, env=self.environment,
                                 check=True, capture_output=True, text=True).stdout.splitlines()[-1]
         if again != "0" or not parked.startswith("0 parked"):
             raise SystemExit(f"{again} were told again; {parked}")
-        return int(psql(self.database, told))
+        return int(psql(self.database, "-c", told))
 
     def end(self):
         self.stop_notifier()
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(timeout=60)
-        verified = subprocess.run([LOMS, "verify"], cwd=self.folder, env=self.environment, capture_output=True, text=True)
-        if verified.returncode != 0:
-            raise SystemExit("the books are wrong:\n" + verified.stdout + verified.stderr)
+        self.stop()
 
 
 def start_load(shop, seconds, rate=None):
     command = ["oha", "--no-tui", "--output-format", "json", "-z", f"{seconds}s", "-c", "64", "-m", "POST",
-               "-T", "application/json", "-Z", str(shop.folder / "orders.bodies")]
+               "-T", "application/json", "-Z", str(shop.folder / "uniform.bodies")]
     command += ["-q", str(rate), "--latency-correction"] if rate else []
     return subprocess.Popen(command + [shop.url + "/orders"], stdout=subprocess.PIPE, text=True)
 
