@@ -3,7 +3,7 @@
 //!
 //! A failure prints the commands, shrunk as far as it still fails, and the seed: with that in
 //! `LOMS_TEST_SEED` the same commands come again. `LOMS_MODEL_STEPS` says how many commands each store is
-//! given; a million take an hour or more.
+//! given; a million take hours.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
