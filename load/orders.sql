@@ -16,9 +16,9 @@ from orders, generate_series(1, 3) as line,
     lateral (select 'S' || lpad(((order_id * 31 + 3333 * line) % 10000)::text, 5, '0')) as wanted (sku);
 
 insert into events (writer_id, seq, order_id, version, status, occurred_at)
-select 1000, row_number() over (order by order_id, version), order_id, version,
-       case version when 1 then 'new' when 2 then 'awaiting_payment' else :'status' end, now()
-from orders, generate_series(1, orders.version) as version;
+select 1000, row_number() over (order by order_id, step), order_id, step,
+       case step when 1 then 'new' when 2 then 'awaiting_payment' else :'status' end, now()
+from orders, generate_series(1, orders.version) as step;
 
 update stocks set
     on_hand = on_hand - case :'status' when 'payed' then units else 0 end,

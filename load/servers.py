@@ -29,7 +29,7 @@ PROGRAMS = postgres_programs()
 
 def psql(database, *arguments):
     command = [PROGRAMS / "psql", "-qAt", "-v", "ON_ERROR_STOP=1", f"{POSTGRES}/{database}", *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
 def create(database):
