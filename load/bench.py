@@ -79,7 +79,6 @@ def report(bench):
                   f" {ms:.1f} ms and {ms_p99:.1f} ms, commit and all.", ""]
     kept = RESULTS.read_text().split(MARK, 1)[1] if RESULTS.exists() and MARK in RESULTS.read_text() else "\n"
     RESULTS.write_text("\n".join(lines) + "\n" + MARK + kept)
-    (LOAD / "rates.svg").write_text(picture.draw(bench.notes["sweep"]))
     print("\n".join(lines))
 
 
@@ -90,6 +89,7 @@ def main():
         server = figures.orders(bench)
         figures.open_loop(bench, server)
         figures.sweep(bench, server)
+        (LOAD / "rates.svg").write_text(picture.draw(bench.notes["sweep"]))
         figures.broker(bench, server)
         figures.large(bench, server)
         bench.end(server)

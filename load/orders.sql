@@ -5,7 +5,7 @@ select 1000, 0, 1, 1, statuses * :orders, statuses * :orders, now() - interval '
 from (select case :'status' when 'awaiting_payment' then 2 else 3 end) as history (statuses);
 
 insert into orders (order_id, user_id, status, total_price, created_at, updated_at, expires_at, version)
-select first_id + number, 'user-' || (number * 7919 % 100000), :'status', 300, now(), now(),
+select first_id + number, 'user-' || (number::bigint * 7919 % 100000), :'status', 300, now(), now(),
        now() + interval :'first' + interval :'spread' * number / :orders, writers.last_event / :orders
 from (select next_id from order_ids) as ids (first_id), writers, generate_series(0, :orders - 1) as number
 where writers.writer_id = 1000;
