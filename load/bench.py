@@ -75,7 +75,7 @@ def report(bench):
             cells.append(f"{bench.median(name, value):.2f}" if value in rounds[0] else "")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     (changes, changes_p99), (ms, ms_p99) = batches["changes"], batches["ms"]
-    lines += ["", f"Batches while the PostgreSQL sides ran: {changes:.0f} changes in the median and {changes_p99:.0f} at p99;"
+    lines += ["", f"Batches under 64 connections: {changes:.0f} changes in the median and {changes_p99:.0f} at p99;"
                   f" {ms:.1f} ms and {ms_p99:.1f} ms, commit and all.", ""]
     kept = RESULTS.read_text().split(MARK, 1)[1] if RESULTS.exists() and MARK in RESULTS.read_text() else "\n"
     RESULTS.write_text("\n".join(lines) + "\n" + MARK + kept)

@@ -87,7 +87,6 @@ def orders(bench):
         for script in ("uniform", "hot")}
     bench.notes["clients"] = best
     hot = bench.folder / "hot.bodies"
-    before = server.metrics()
     bench.interleaved({
         BASE: lambda: pgbench("baseline", "uniform", bench.seconds, best["uniform"]),
         UNIFORM: lambda: bench.uniform(server),
@@ -99,6 +98,8 @@ def orders(bench):
         BASE_ALONE: lambda: pgbench("baseline", "uniform", bench.seconds, 1),
         ALONE: lambda: bench.uniform(server, connections=1),
     })
+    before = server.metrics()
+    bench.uniform(server)
     after = server.metrics()
     quantile = lambda name, share: histogram_quantile(before, after, name, share)
     bench.notes["batches"] = {
