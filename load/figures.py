@@ -40,11 +40,6 @@ class Bench:
         self.servers.append(server)
         return server
 
-    def restart(self, server, **settings):
-        """The same database again."""
-        self.servers.remove(server)
-        return self.server(server.name, server.database_url, **settings)
-
     def end(self, *servers):
         for server in servers:
             self.servers.remove(server)

@@ -233,12 +233,9 @@ async fn move_durably(
     decide: impl Fn(&order::Order, Time) -> Result<Option<Transition>, Rejection>,
 ) -> Moved {
     for _ in 0..ATTEMPTS_MAX {
-        let order = match state.take() {
-            Some(order) => order,
-            None => match read(core, id).await {
-                Ok(order) => order,
-                Err(error) => return (None, Err(error)),
-            },
+        let order = match present(core, id, state.take()).await {
+            Ok(order) => order,
+            Err(error) => return (None, Err(error)),
         };
         let transition = match decide(&order, core.clock.now()) {
             Ok(Some(transition)) => transition,
@@ -262,12 +259,9 @@ async fn pay_durably(core: Arc<Core>, id: OrderId, state: Option<Arc<order::Orde
     let (mut state, paid) = move_durably(&core, id, state, order::Order::pay).await;
     let Err(MoveError::Rejected(_)) = paid else { return (state, paid) };
     for _ in 0..ATTEMPTS_MAX {
-        let mut order = match state.take() {
-            Some(order) => order,
-            None => match read(&core, id).await {
-                Ok(order) => order,
-                Err(error) => return (None, Err(error)),
-            },
+        let mut order = match present(&core, id, state.take()).await {
+            Ok(order) => order,
+            Err(error) => return (None, Err(error)),
         };
         if order.payment_refused_at.is_some() {
             return (Some(order), paid);
@@ -285,7 +279,11 @@ async fn pay_durably(core: Arc<Core>, id: OrderId, state: Option<Arc<order::Orde
     (None, Err(Failure::Unavailable.into()))
 }
 
-async fn read(core: &Core, id: OrderId) -> Result<Arc<order::Order>, MoveError> {
+/// The order as it is known, else as the store has it.
+async fn present(core: &Core, id: OrderId, known: Option<Arc<order::Order>>) -> Result<Arc<order::Order>, MoveError> {
+    if let Some(order) = known {
+        return Ok(order);
+    }
     let order = core.read(move |store| async move { store.order(id).await }).await?;
     order.map(Arc::new).ok_or(MoveError::NotFound)
 }

@@ -103,7 +103,7 @@ pub async fn run(command_line: CommandLine) -> anyhow::Result<bool> {
         Command::Serve(flags) => serve::run(&load(&flags)?).await.map(|()| true),
         Command::Migrate(flags) => {
             open_store(&load(&ServeFlags::of(flags))?).await?;
-            println!("the database is at the present schema");
+            writeln!(stdout(), "the database is at the present schema")?;
             Ok(true)
         }
         Command::Stock(Stock::Import { file, flags }) => {

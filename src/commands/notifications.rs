@@ -1,6 +1,7 @@
 //! `loms notifications`: consumes events and tells users, until it is told to stop; and puts parked
 //! messages back.
 
+use std::io::{Write as _, stdout};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
@@ -44,12 +45,13 @@ pub async fn redrive(settings: &Settings, ids: &[String], dry_run: bool) -> anyh
     for parked in &seen {
         let id = parked.id.as_deref().unwrap_or("no event");
         let fate = if parked.put_back { "put back" } else { "left" };
-        println!("{id}\t{fate}\t{}", parked.reason);
+        writeln!(stdout(), "{id}\t{fate}\t{}", parked.reason)?;
     }
     let missing = ids.iter().find(|id| !seen.iter().any(|parked| parked.id.as_ref() == Some(*id)));
     if let Some(missing) = missing {
         bail!("no parked message has the id {missing}");
     }
-    println!("{} parked, {} put back", seen.len(), seen.iter().filter(|parked| parked.put_back).count());
+    let put_back = seen.iter().filter(|parked| parked.put_back).count();
+    writeln!(stdout(), "{} parked, {put_back} put back", seen.len())?;
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! `loms stock import`: stock counts from a file, straight into the database.
 
+use std::io::{Write as _, stdout};
 use std::path::Path;
 
 use anyhow::{Context, bail};
@@ -34,6 +35,6 @@ pub async fn import(store: &dyn Store, file: &Path) -> anyhow::Result<()> {
             bail!("nothing was imported");
         }
     }
-    println!("imported {count} rows");
+    writeln!(stdout(), "imported {count} rows")?;
     Ok(())
 }

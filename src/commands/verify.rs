@@ -1,5 +1,7 @@
 //! `loms verify`: checks the books in the database.
 
+use std::io::{Write as _, stdout};
+
 use crate::store::Store;
 
 /// How many differences of each kind are printed.
@@ -11,10 +13,15 @@ const DIFFERENCES_MAX: u32 = 20;
 /// Where the database cannot be read.
 pub async fn run(store: &dyn Store) -> anyhow::Result<bool> {
     let differences = store.differences(DIFFERENCES_MAX).await?;
-    differences.iter().for_each(|difference| println!("{difference}"));
+    let mut out = stdout();
+    for difference in &differences {
+        writeln!(out, "{difference}")?;
+    }
     match differences.len() {
-        0 => println!("the books are right"),
-        count => println!("the books are wrong: {count} differences (at most {DIFFERENCES_MAX} of a kind are shown)"),
+        0 => writeln!(out, "the books are right")?,
+        count => {
+            writeln!(out, "the books are wrong: {count} differences (at most {DIFFERENCES_MAX} of a kind are shown)")?;
+        }
     }
     Ok(differences.is_empty())
 }

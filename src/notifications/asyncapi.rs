@@ -35,8 +35,7 @@ pub fn document() -> Value {
             "title": "LOMS",
             "version": env!("CARGO_PKG_VERSION"),
             "description": "What becomes of orders: an event for each change of status and for the first refused \
-                            payment, at least once, those that one process writes of an order in their order. \
-                            CloudEvents 1.0 in JSON.",
+                            payment, at least once, those of an order in their order. CloudEvents 1.0 in JSON.",
         },
         "defaultContentType": message::CONTENT_TYPE,
         "channels": { "orders": {

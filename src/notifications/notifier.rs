@@ -63,7 +63,7 @@ impl Notifier {
         let known = match source {
             Source::Outbox(Offer::First) => Vec::new(),
             Source::Broker | Source::Outbox(Offer::Again) => {
-                let told: Vec<EventId> = events.iter().filter(is_told).map(|event| event.id).collect();
+                let told: Vec<EventId> = events.iter().filter(|event| is_told(event)).map(|event| event.id).collect();
                 in_time(self.log.known(&told)).await?
             }
         };
@@ -74,7 +74,7 @@ impl Notifier {
         let mut attempts = Vec::new();
         for event in events {
             let mut verdict = Verdict::Done;
-            for channel in self.channels.iter().filter(|_| is_told(&event)) {
+            for channel in self.channels.iter().filter(|_| is_told(event)) {
                 let before = known.get(&(event.id, channel.name())).copied();
                 if matches!(before, Some((Told::Sent | Told::Skipped, _))) {
                     continue;
@@ -101,7 +101,8 @@ impl Notifier {
         if !self.channels.iter().any(|channel| channel.needs_contact()) {
             return Ok(HashMap::new());
         }
-        let mut users: Vec<UserId> = events.iter().filter(is_told).map(|event| event.user.clone()).collect();
+        let mut users: Vec<UserId> =
+            events.iter().filter(|event| is_told(event)).map(|event| event.user.clone()).collect();
         users.sort_unstable();
         users.dedup();
         Ok(in_time(self.log.contacts(&users)).await?.into_iter().collect())
@@ -144,7 +145,7 @@ impl Verdict {
 }
 
 /// That an order is new is told by what it becomes at once.
-pub(super) fn is_told(event: &&OrderEvent) -> bool {
+pub(super) fn is_told(event: &OrderEvent) -> bool {
     event.status != Status::New
 }
 

@@ -12,7 +12,7 @@ use lapin::message::Delivery;
 
 use crate::domain::{EventId, OrderEvent, Time};
 use crate::store::notification_log::Told;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, in_time};
 
 use super::broker::{Broker, BrokerError, Outgoing};
 use super::notifier::is_told;
@@ -51,10 +51,10 @@ pub(super) fn is_mark(delivery: &Delivery) -> bool {
 pub async fn resend(broker: &Broker, store: &dyn Store, currency: &str, now: Time) -> Result<usize, ResendError> {
     let since = now - TimeDelta::hours(AGE_HOURS_MAX);
     let mut resent = 0;
-    for last in store.last_events().await? {
+    for last in in_time(store.last_events()).await? {
         let mut cursor = last_before(store, last, since).await?;
         while cursor.seq < last.seq {
-            let events = store.events_after(cursor, WINDOW_EVENTS).await?;
+            let events = in_time(store.events_after(cursor, WINDOW_EVENTS)).await?;
             let Some(end) = events.last().map(|event| event.id) else { break };
             let untold = untold(store, events).await?;
             resent += untold.len();
@@ -71,7 +71,7 @@ async fn last_before(store: &dyn Store, last: EventId, since: Time) -> Result<Ev
     let (mut before, mut after) = (0, last.seq);
     while before < after {
         let middle = before + (after - before) / 2;
-        let next = store.events_after(EventId { seq: middle, ..last }, 1).await?;
+        let next = in_time(store.events_after(EventId { seq: middle, ..last }, 1)).await?;
         if next.first().is_some_and(|event| event.at < since) {
             before = middle + 1;
         } else {
@@ -83,10 +83,10 @@ async fn last_before(store: &dyn Store, last: EventId, since: Time) -> Result<Ev
 
 /// Those of which there is no record, or one that waits for another attempt.
 async fn untold(store: &dyn Store, mut events: Vec<OrderEvent>) -> Result<Vec<OrderEvent>, StoreError> {
-    events.retain(|event| is_told(&event));
+    events.retain(is_told);
     let ids: Vec<EventId> = events.iter().map(|event| event.id).collect();
     let mut settled: HashMap<EventId, bool> = HashMap::new();
-    for known in store.known(&ids).await? {
+    for known in in_time(store.known(&ids)).await? {
         *settled.entry(known.event).or_insert(true) &= known.told != Told::Waiting;
     }
     events.retain(|event| !settled.get(&event.id).copied().unwrap_or(false));

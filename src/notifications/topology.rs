@@ -10,9 +10,9 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, ErrorKind, ExchangeKind};
 use serde_json::{Value, json};
 
-/// Every event goes here, with the routing key `order.<status>`.
+/// Every event goes here, with the routing key `order.<name>`.
 pub const EXCHANGE: &str = "loms.orders";
-/// A routing key goes on with the status.
+/// A routing key goes on with the event's name.
 pub const ROUTING_PREFIX: &str = "order.";
 /// Where notifiers take events from.
 pub const QUEUE: &str = "notifications";

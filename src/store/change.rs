@@ -9,7 +9,8 @@ use crate::domain::{Sku, Step, Time, UserId, WarehouseId};
 
 use super::idempotency::{Keyed, Outcome};
 
-/// A change carries the state as it is after it; the state before it is one version older.
+/// A change carries the state as it is after it; the state before it is one version older, save where
+/// only a refused payment is noted.
 #[derive(Debug, Clone)]
 pub enum Change {
     CartEdited {

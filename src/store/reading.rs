@@ -8,8 +8,8 @@ use crate::domain::order::{Item, Order, Status};
 use crate::domain::stock::{Allocation, Shelf};
 use crate::domain::{Count, EventId, EventKind, Money, OrderEvent, OrderId, Sku, Time, UserId, WarehouseId};
 
-use super::StoreError;
-use super::notification_log::{Known, Notification, Told};
+use super::notification_log::{Known, Notification, NotificationFilter, Told};
+use super::{OrderFilter, StoreError};
 
 /// Reads `orders` by the names of its columns: a later version adds some while this one still runs.
 macro_rules! select_orders {
@@ -40,7 +40,32 @@ macro_rules! select_notifications {
     };
 }
 
-pub(super) use {select_events, select_notifications, select_orders};
+pub(super) use {select_events, select_orders};
+
+/// Lists orders: $1 is the id to start before, $2 a status or null, $3 how many, $4 the user where the
+/// filter names one. A plan is made without a look at the values, so only the statement for one user
+/// may want that user's index.
+pub(super) fn list_orders(filter: &OrderFilter) -> &'static str {
+    if filter.user.is_some() {
+        select_orders!(
+            "where order_id < $1 and (cast($2 as text) is null or status = $2) and user_id = $4
+             order by order_id desc limit $3"
+        )
+    } else {
+        select_orders!(
+            "where order_id < $1 and (cast($2 as text) is null or status = $2) order by order_id desc limit $3"
+        )
+    }
+}
+
+/// Lists notifications: $1 is the id to start before, $2 how many, $3 the user where the filter names one.
+pub(super) fn list_notifications(filter: &NotificationFilter) -> &'static str {
+    if filter.user.is_some() {
+        select_notifications!("where notification_id < $1 and user_id = $3 order by notification_id desc limit $2")
+    } else {
+        select_notifications!("where notification_id < $1 order by notification_id desc limit $2")
+    }
+}
 
 /// A row of `orders`.
 #[derive(Debug, sqlx::FromRow)]

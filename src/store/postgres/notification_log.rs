@@ -6,7 +6,7 @@ use crate::domain::contact::Contact;
 use crate::domain::{EventId, Time, UserId};
 use crate::store::StoreError;
 use crate::store::notification_log::{Attempt, Known, Notification, NotificationFilter, NotificationLog};
-use crate::store::reading::{self, NotificationRow, select_notifications};
+use crate::store::reading::{self, NotificationRow};
 
 use super::Postgres;
 
@@ -62,10 +62,7 @@ impl NotificationLog for Postgres {
     }
 
     async fn notifications(&self, filter: &NotificationFilter) -> Result<Vec<Notification>, StoreError> {
-        let of_user =
-            select_notifications!("where notification_id < $1 and user_id = $3 order by notification_id desc limit $2");
-        let of_all = select_notifications!("where notification_id < $1 order by notification_id desc limit $2");
-        let mut query = sqlx::query_as(if filter.user.is_some() { of_user } else { of_all })
+        let mut query = sqlx::query_as(reading::list_notifications(filter))
             .bind(filter.before.unwrap_or(i64::MAX))
             .bind(i64::from(filter.limit));
         if let Some(user) = &filter.user {

@@ -50,14 +50,7 @@ impl Store for Sqlite {
     }
 
     async fn orders(&self, filter: &OrderFilter) -> Result<Vec<Order>, StoreError> {
-        // A plan is made without a look at the values: only that of a user's orders may want the user's index.
-        let of_user = select_orders!(
-            "where order_id < $1 and ($2 is null or status = $2) and user_id = $4
-             order by order_id desc limit $3"
-        );
-        let of_all =
-            select_orders!("where order_id < $1 and ($2 is null or status = $2) order by order_id desc limit $3");
-        let mut query = sqlx::query_as(if filter.user.is_some() { of_user } else { of_all })
+        let mut query = sqlx::query_as(reading::list_orders(filter))
             .bind(filter.before.map_or(i64::MAX, |id| id.0))
             .bind(filter.status.map(Status::as_str))
             .bind(i64::from(filter.limit));
