@@ -1,7 +1,7 @@
 # `make` lists the tasks. `make check` is exactly what CI runs.
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test simulate doctest check fmt fmt-check clippy doc deny advisories typos bench tools clean
+.PHONY: help run build test simulate faults check fmt fmt-check clippy doc deny advisories typos bench tools clean
 
 # So that warnings are errors in every check, and in no other build.
 WARNINGS := -D warnings
@@ -23,6 +23,12 @@ test: tools ## run all tests, with a private PostgreSQL beside them; installs wh
 simulate: ## run many simulations: SEEDS=100000 of them, from FIRST=1 where the first is given
 	CARGO_PROFILE_DEV_OPT_LEVEL=1 LOMS_SEEDS=$(or $(SEEDS),10000) $(if $(FIRST),LOMS_FIRST_SEED=$(FIRST)) \
 	cargo test --locked --test simulation nothing_is_lost -- --nocapture
+
+# The same tests as in `make test`, one after another, with the rounds of docs/RELIABILITY.md.
+faults: tools ## try every fault in full, which takes hours: SHARE=0.1 of it, ONLY=kills some tests of it
+	LOMS_FAULTS=$(or $(SHARE),1) LOMS_FAULTS_REPORT=$(CURDIR)/target/faults.md \
+	tests/with-postgres.sh cargo nextest run --locked --profile faults --no-capture --test integration $(ONLY)
+	@cat target/faults.md
 
 check: fmt-check clippy doc deny typos test ## everything that CI runs
 

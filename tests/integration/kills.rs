@@ -10,11 +10,14 @@ use crate::support::buyers::{Buyer, SKUS};
 use crate::support::client::Client;
 use crate::support::fragile_shop::{Ground, Shop, on_each_store, skus};
 use crate::support::program::Settings;
+use crate::support::rounds::Rounds;
 
 const CYCLES: usize = 20;
+const CYCLES_FULL: usize = 500;
 const BUYERS: usize = 16;
 /// How long there is load before the blow. It varies, so that it falls at many places.
 const LOAD_MS: (u64, u64) = (300, 25);
+const LOADS: usize = 20;
 const STOP_TIME_MAX: Duration = Duration::from_secs(5);
 
 fn open(ground: Ground) -> (Shop, Vec<Buyer>) {
@@ -41,11 +44,12 @@ async fn check_all(client: &Client, buyers: &mut [Buyer]) {
 }
 
 async fn what_was_acknowledged_survives_a_kill(ground: Ground) {
-    let (mut shop, mut buyers) = open(ground);
-    for cycle in 0..CYCLES {
+    let bar = format!("B1 SIGKILL of the server under load, {}", ground.name());
+    let (mut cycles, (mut shop, mut buyers)) = (Rounds::of(&bar, CYCLES, CYCLES_FULL), open(ground));
+    while let Some(cycle) = cycles.next_round() {
         let stop = Arc::default();
         let buying = start_buying(&shop.client(), buyers, &stop);
-        let load_ms = LOAD_MS.0 + LOAD_MS.1 * u64::try_from(cycle).expect("small");
+        let load_ms = LOAD_MS.0 + LOAD_MS.1 * u64::try_from(cycle % LOADS).expect("small");
         tokio::time::sleep(Duration::from_millis(load_ms)).await;
         shop.program.kill();
         stop.store(true, Ordering::Relaxed);
@@ -55,8 +59,8 @@ async fn what_was_acknowledged_survives_a_kill(ground: Ground) {
         shop.verify();
     }
     let told: usize = buyers.iter().map(|buyer| buyer.told).sum();
-    eprintln!("{CYCLES} kills, {told} acknowledged requests, none lost");
-    assert!(told > CYCLES * BUYERS, "there was no load");
+    assert!(told > cycles.total() * BUYERS, "there was no load");
+    cycles.held(format_args!("{told} acknowledged requests, none lost"));
 }
 
 /// Whoever was answered was answered in full and truly; who was not finds their request done or

@@ -38,6 +38,14 @@ impl Ground {
         Database::create().map(Self::Postgres)
     }
 
+    /// As a report names it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Sqlite => "SQLite",
+            Self::Postgres(_) | Self::Behind { .. } => "PostgreSQL",
+        }
+    }
+
     fn settings(&self, settings: Settings) -> Settings {
         match self {
             Self::Sqlite => settings,

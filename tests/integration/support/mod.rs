@@ -12,6 +12,7 @@ pub mod private_rabbitmq;
 pub mod private_server;
 pub mod program;
 pub mod receiver;
+pub mod rounds;
 pub mod shop;
 pub mod tcp_proxy;
 pub mod witness;
