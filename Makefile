@@ -21,8 +21,8 @@ test: tools ## run all tests, with a private PostgreSQL beside them; installs wh
 
 # Compiled with little optimisation: what it links to is, and that is where the time goes.
 simulate: ## run many simulations: SEEDS=100000 of them, from FIRST=1 where the first is given
-	CARGO_PROFILE_DEV_OPT_LEVEL=1 LOMS_SEEDS=$(or $(SEEDS),10000) $(if $(FIRST),LOMS_FIRST_SEED=$(FIRST)) \
-	cargo test --locked --test simulation nothing_is_lost -- --nocapture
+	LOMS_SEEDS=$(or $(SEEDS),10000) $(if $(FIRST),LOMS_FIRST_SEED=$(FIRST)) \
+	cargo --config profile.dev.package.loms.opt-level=1 test --locked --test simulation nothing_is_lost -- --nocapture
 
 # The same tests as in `make test`, one after another, with the rounds of docs/RELIABILITY.md.
 faults: tools ## try every fault in full, which takes hours: SHARE=0.1 of it, ONLY=kills some tests of it

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::clock::Clock;
 use crate::domain::order::Order;
 use crate::domain::{Sku, Step};
-use crate::store::{Change, Store, StoreError, Writer, WriterIdentity};
+use crate::store::{Change, Store, StoreError, Writer, WriterIdentity, in_time};
 
 use super::batch::{Batch, Desk, Ended, Entry, News};
 use super::outbox_relay::Committed;
@@ -98,7 +98,7 @@ impl Journal {
         available: Arc<AtomicBool>,
         lifeline: oneshot::Sender<()>,
     ) -> Result<(Addr<Self>, WriterIdentity), StoreError> {
-        let (identity, writer) = store.open_writer(rand::random(), clock.now()).await?;
+        let (identity, writer) = in_time(store.open_writer(rand::random(), clock.now())).await?;
         tracing::info!(writer.id = identity.writer_id, "writing to the database");
         available.store(true, Ordering::Relaxed);
         let journal = Self {

@@ -17,6 +17,9 @@ use super::{ATTEMPTS_MAX, Core, Failure, NotWritten, in_time, stock_keeper};
 
 /// After a failure, an order looks again this much later whether its deadline has passed.
 const EXPIRE_AGAIN_MS: u64 = 1_000;
+/// An order that nobody asked for this long keeps its timer only: most that wait are never asked for
+/// again before their deadline, and a third of their memory is what the store knows as well.
+const IDLE_MS_MAX: u64 = 60_000;
 
 pub struct Order {
     id: OrderId,
@@ -77,7 +80,7 @@ pub enum MoveError {
 #[rtype(result = "()")]
 pub struct Awaken(pub Arc<order::Order>);
 
-/// The deadline may have come.
+/// The deadline may have come, or nobody has asked for the order for a while.
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Expire;
@@ -95,13 +98,17 @@ impl Order {
         match &self.state {
             Some(order) if order.status == Status::AwaitingPayment => {
                 if self.deadline.is_none() {
-                    let left = order.expires_at - self.core.clock.now();
-                    self.expire_after(left.to_std().unwrap_or_default(), context);
+                    let idle = Duration::from_millis(IDLE_MS_MAX);
+                    self.expire_after(self.time_left(order).min(idle), context);
                 }
             }
             Some(_) => self.core.directory.orders.retire(&self.id, &context.address()),
             None => self.expire_after(Duration::from_millis(EXPIRE_AGAIN_MS), context),
         }
+    }
+
+    fn time_left(&self, order: &order::Order) -> Duration {
+        (order.expires_at - self.core.clock.now()).to_std().unwrap_or_default()
     }
 
     fn expire_after(&mut self, left: Duration, context: &mut Context<Self>) {
@@ -162,8 +169,14 @@ impl Handler<Command> for Order {
 impl Handler<Expire> for Order {
     type Result = AtomicResponse<Self, ()>;
 
-    fn handle(&mut self, _: Expire, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, _: Expire, context: &mut Self::Context) -> Self::Result {
         self.deadline = None;
+        let left = self.state.as_deref().map(|order| self.time_left(order)).unwrap_or_default();
+        if !left.is_zero() {
+            self.state = None;
+            self.expire_after(left, context);
+            return AtomicResponse::new(Box::pin(fut::ready(())));
+        }
         let decide = |order: &order::Order, now: Time| Ok(order.expire(now));
         let (core, id, state) = (Arc::clone(&self.core), self.id, self.state.take());
         let moved = async move { move_durably(&core, id, state, decide).await };
@@ -179,7 +192,13 @@ impl Handler<Awaken> for Order {
     type Result = ();
 
     fn handle(&mut self, Awaken(order): Awaken, context: &mut Self::Context) {
-        if self.state.is_none() {
+        if self.deadline.is_some() {
+            return;
+        }
+        let left = self.time_left(&order);
+        if left > Duration::from_millis(IDLE_MS_MAX) {
+            self.expire_after(left, context);
+        } else {
             self.finish(Some(order), context);
         }
     }

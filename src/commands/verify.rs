@@ -18,6 +18,8 @@ pub async fn run(store: &dyn Store) -> anyhow::Result<bool> {
         writeln!(out, "{difference}")?;
     }
     match differences.len() {
+        // A path that is misspelt leads to a new, empty database.
+        0 if store.is_empty().await? => writeln!(out, "the books are right: nothing stands in them yet")?,
         0 => writeln!(out, "the books are right")?,
         count => {
             writeln!(out, "the books are wrong: {count} differences (at most {DIFFERENCES_MAX} of a kind are shown)")?;

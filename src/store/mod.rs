@@ -9,6 +9,7 @@
 mod books;
 mod change;
 mod idempotency;
+mod migrations;
 pub mod notification_log;
 pub mod outbox;
 pub mod postgres;

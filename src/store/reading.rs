@@ -2,6 +2,10 @@
 
 use std::collections::HashMap;
 
+use sqlx::postgres::PgRow;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{FromRow, Row};
+
 use crate::domain::contact::{Contact, Email, Locale};
 use crate::domain::event::PAYMENT_REFUSED;
 use crate::domain::order::{Item, Order, Status};
@@ -67,74 +71,93 @@ pub(super) fn list_notifications(filter: &NotificationFilter) -> &'static str {
     }
 }
 
-/// A row of `orders`.
-#[derive(Debug, sqlx::FromRow)]
-pub(super) struct OrderRow<T> {
-    pub order_id: i64,
-    pub user_id: String,
-    pub status: String,
-    pub total_price: i64,
-    pub created_at: T,
-    pub updated_at: T,
-    pub expires_at: T,
-    pub version: i32,
-    pub reason: Option<String>,
-    pub payment_refused_at: Option<T>,
+/// Rows, read by the names of their columns. A moment is what the database has for it. (The derive
+/// macro would do the same, and bring both databases' drivers a second time into every build.)
+macro_rules! rows {
+    ($($(#[$doc:meta])* struct $row:ident $(<$time:ident>)? { $($column:ident: $type:ty,)+ })+) => {$(
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub(super) struct $row $(<$time>)? { $(pub $column: $type),+ }
+
+        impl FromRow<'_, PgRow> for $row $(<rows!(moment $time Time)>)? {
+            fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+                Ok(Self { $($column: row.try_get(stringify!($column))?),+ })
+            }
+        }
+
+        impl FromRow<'_, SqliteRow> for $row $(<rows!(moment $time i64)>)? {
+            fn from_row(row: &SqliteRow) -> Result<Self, sqlx::Error> {
+                Ok(Self { $($column: row.try_get(stringify!($column))?),+ })
+            }
+        }
+    )+};
+    (moment $time:ident $type:ty) => { $type };
 }
 
-/// A row of `order_lines`, in the order of `(order_id, line)`.
-#[derive(Debug, sqlx::FromRow)]
-pub(super) struct OrderLineRow {
-    pub order_id: i64,
-    pub sku: String,
-    pub name: String,
-    pub price: i64,
-    pub count: i32,
-    pub warehouse_id: Option<i32>,
-}
+rows! {
+    /// A row of `orders`.
+    struct OrderRow<T> {
+        order_id: i64,
+        user_id: String,
+        status: String,
+        total_price: i64,
+        created_at: T,
+        updated_at: T,
+        expires_at: T,
+        version: i32,
+        reason: Option<String>,
+        payment_refused_at: Option<T>,
+    }
 
-#[derive(Debug, sqlx::FromRow)]
-pub(super) struct ShelfRow {
-    pub sku: String,
-    pub warehouse_id: i32,
-    pub on_hand: i64,
-    pub reserved: i64,
-}
+    /// A row of `order_lines`, in the order of `(order_id, line)`.
+    struct OrderLineRow {
+        order_id: i64,
+        sku: String,
+        name: String,
+        price: i64,
+        count: i32,
+        warehouse_id: Option<i32>,
+    }
 
-/// A row of `events`.
-#[derive(Debug, sqlx::FromRow)]
-pub(super) struct EventRow<T> {
-    pub writer_id: i32,
-    pub seq: i64,
-    pub order_id: i64,
-    pub version: i32,
-    pub status: String,
-    pub reason: Option<String>,
-    pub occurred_at: T,
-}
+    struct ShelfRow {
+        sku: String,
+        warehouse_id: i32,
+        on_hand: i64,
+        reserved: i64,
+    }
 
-/// A row of `notifications`.
-#[derive(Debug, sqlx::FromRow)]
-pub(super) struct NotificationRow<T> {
-    pub notification_id: i64,
-    pub event_id: String,
-    pub channel: String,
-    pub user_id: String,
-    pub order_id: i64,
-    pub status: String,
-    pub outcome: String,
-    pub attempts: i32,
-    pub reason: Option<String>,
-    pub attempted_at: T,
-}
+    /// A row of `events`.
+    struct EventRow<T> {
+        writer_id: i32,
+        seq: i64,
+        order_id: i64,
+        version: i32,
+        status: String,
+        reason: Option<String>,
+        occurred_at: T,
+    }
 
-/// A row of `writers`, as its new epoch finds it.
-#[derive(sqlx::FromRow)]
-pub(super) struct WriterRow {
-    pub writer_id: i32,
-    pub epoch: i64,
-    pub last_batch: i64,
-    pub last_event: i64,
+    /// A row of `notifications`.
+    struct NotificationRow<T> {
+        notification_id: i64,
+        event_id: String,
+        channel: String,
+        user_id: String,
+        order_id: i64,
+        status: String,
+        outcome: String,
+        attempts: i32,
+        reason: Option<String>,
+        attempted_at: T,
+    }
+
+    /// A row of `writers`, as its new epoch finds it.
+    struct WriterRow {
+        writer_id: i32,
+        epoch: i64,
+        last_batch: i64,
+        last_event: i64,
+    }
 }
 
 /// A moment as a database keeps it.

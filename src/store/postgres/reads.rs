@@ -9,6 +9,7 @@ use crate::domain::cart::{Cart, Line};
 use crate::domain::order::{Order, Status};
 use crate::domain::stock::Shelf;
 use crate::domain::{OrderId, Sku, Time, UserId};
+use crate::store::migrations;
 use crate::store::reading::{self, OrderLineRow, OrderRow, ShelfRow, select_orders};
 use crate::store::{
     HistoryEntry, Key, OpenError, OrderFilter, Store, StoreError, StoredOutcome, Writer, WriterIdentity,
@@ -19,7 +20,7 @@ use super::{Postgres, verify};
 #[async_trait]
 impl Store for Postgres {
     async fn migrate(&self) -> Result<(), OpenError> {
-        Ok(sqlx::migrate!("migrations/postgres").run(&self.readers).await?)
+        Ok(migrations::postgres().run(&self.readers).await?)
     }
 
     async fn open_writer(&self, owner: i64, now: Time) -> Result<(WriterIdentity, Box<dyn Writer>), StoreError> {

@@ -19,6 +19,12 @@ use super::{CONNECT_MS_MAX, OpenError, READERS_MAX, STATEMENT_MS_MAX};
 
 /// Up to 3.51.2 SQLite can corrupt a WAL that is reset while it is read.
 const VERSION_MIN: (u32, u32, u32) = (3, 51, 3);
+/// After so many pages of 4 KiB the WAL is copied into the file: at the usual 1,000 that would be
+/// every few batches, with two flushes each time, and for pages that the next batch changes again.
+const WAL_PAGES: &str = "10000";
+/// What the writing connection keeps of the file: the indexes over users and SKUs, which orders hit
+/// anywhere, else are read from the disk's cache page by page. Negative: in KiB.
+const WRITER_CACHE: &str = "-65536";
 
 pub struct Sqlite {
     readers: SqlitePool,
@@ -39,6 +45,7 @@ impl Sqlite {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(Duration::from_millis(STATEMENT_MS_MAX))
+            .pragma("wal_autocheckpoint", WAL_PAGES)
             .disable_statement_logging();
         if let Some(folder) = options.get_filename().parent().filter(|folder| *folder != Path::new("")) {
             let place = folder.display().to_string();
@@ -56,6 +63,10 @@ impl Sqlite {
             return Err(OpenError::SqliteTooOld(version));
         }
         Ok(Self { readers, options })
+    }
+
+    fn writer_options(&self) -> SqliteConnectOptions {
+        self.options.clone().pragma("cache_size", WRITER_CACHE)
     }
 }
 

@@ -9,6 +9,7 @@ use crate::domain::cart::{Cart, Line};
 use crate::domain::order::{Order, Status};
 use crate::domain::stock::Shelf;
 use crate::domain::{OrderId, Sku, Time, UserId};
+use crate::store::migrations;
 use crate::store::reading::{self, IntoTime, OrderLineRow, OrderRow, ShelfRow, select_orders};
 use crate::store::{
     HistoryEntry, Key, OpenError, OrderFilter, Store, StoreError, StoredOutcome, Writer, WriterIdentity,
@@ -19,7 +20,7 @@ use super::{Sqlite, json, verify};
 #[async_trait]
 impl Store for Sqlite {
     async fn migrate(&self) -> Result<(), OpenError> {
-        Ok(sqlx::migrate!("migrations/sqlite").run(&self.readers).await?)
+        Ok(migrations::sqlite().run(&self.readers).await?)
     }
 
     async fn open_writer(&self, owner: i64, now: Time) -> Result<(WriterIdentity, Box<dyn Writer>), StoreError> {

@@ -29,7 +29,7 @@ impl Sqlite {
         owner: i64,
         now: Time,
     ) -> Result<(WriterIdentity, Box<dyn Writer>), sqlx::Error> {
-        let mut connection = self.options.connect().await?;
+        let mut connection = self.writer_options().connect().await?;
         let dead_before = now - chrono::TimeDelta::milliseconds(WRITER_DEAD_AFTER_MS);
         let row: Option<WriterRow> = sqlx::query_as(
             "update writers set owner = $1, epoch = epoch + 1, seen_at = $2
@@ -56,7 +56,7 @@ impl Sqlite {
         identity: WriterIdentity,
         now: Time,
     ) -> Result<Option<Box<dyn Writer>>, sqlx::Error> {
-        let mut connection = self.options.connect().await?;
+        let mut connection = self.writer_options().connect().await?;
         let row: Option<WriterRow> = sqlx::query_as(
             "update writers set epoch = epoch + 1, seen_at = $3
              where writer_id = $1 and owner = $2
