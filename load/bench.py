@@ -85,7 +85,7 @@ def report(bench):
 def main():
     bench = Bench(pathlib.Path(tempfile.mkdtemp(prefix="loms-bench-")), os.environ.get("QUICK") == "1")
     try:
-        write_inputs(bench.folder)
+        write_inputs(bench.folder, bench.purchases)
         server = figures.orders(bench)
         figures.open_loop(bench, server)
         figures.sweep(bench, server)

@@ -109,15 +109,14 @@ def end_load(load):
 
 def faults(shop, broker):
     """What breaks the broker during the load, and what mends it afterwards."""
-    control, nothing = broker.control, lambda: None
-    full = ["set_policy", "full", f"^{QUEUE}$", '{"max-length": 10}', "--apply-to", "queues"]
+    nothing = lambda: None
 
     def fill():
         shop.stop_notifier()
-        control(*full)
+        broker.limit_queue(QUEUE, 10)
 
     def make_room():
-        control("clear_policy", "full")
+        broker.lift_queue_limit()
         shop.start_notifier()
 
     def restart():
@@ -128,9 +127,8 @@ def faults(shop, broker):
         "SIGKILL": (broker.kill, broker.start, SECONDS),
         "restarted at once": (restart, nothing, SECONDS),
         f"SIGSTOP, {PAUSE_SECONDS} s": (lambda: broker.signal(signal.SIGSTOP), lambda: broker.signal(signal.SIGCONT), PAUSE_SECONDS),
-        "queue deleted": (lambda: control("delete_queue", QUEUE), nothing, SECONDS),
-        "memory alarm": (lambda: control("set_vm_memory_high_watermark", "0"),
-                         lambda: control("set_vm_memory_high_watermark", "0.6"), SECONDS),
+        "queue deleted": (lambda: broker.delete_queue(QUEUE), nothing, SECONDS),
+        "memory alarm": (lambda: broker.limit_memory(0), lambda: broker.limit_memory(0.6), SECONDS),
         "queue full": (fill, make_room, SECONDS),
     }
 
@@ -171,19 +169,19 @@ def measure_rates(shop, broker):
     shop.stop_notifier()
     size, relay, ceiling = 0, [], {messages: [] for messages in WINDOWS}
     for number in range(ROUNDS):
-        broker.control("set_vm_memory_high_watermark", "0")
+        broker.limit_memory(0)
         taken = end_load(start_load(shop, BACKLOG_SECONDS))["rate"]
-        broker.control("set_vm_memory_high_watermark", "0.6")
+        broker.limit_memory(0.6)
         most, rate, _ = shop.drain()
         relay.append(rate)
         size = message_bytes(broker.port, QUEUE, 100)
         print(f"round {number + 1} of {ROUNDS}  {taken:,.0f} orders/s, then {most:,} events of {size} bytes, relayed at {rate:,.0f}/s", flush=True)
-        broker.control("purge_queue", QUEUE)
+        broker.purge_queue(QUEUE)
         for messages in WINDOWS:
             rate = publish_rate(broker.port, "loms.orders", "order.awaiting_payment", size, messages, BARE_SECONDS)
             ceiling[messages].append(rate)
             print(f"round {number + 1} of {ROUNDS}  bare, {messages} at a time: {rate:,.0f}/s", flush=True)
-            broker.control("purge_queue", QUEUE)
+            broker.purge_queue(QUEUE)
     return size, relay, ceiling
 
 
@@ -216,7 +214,7 @@ def main():
     broker, shop = None, None
     try:
         write_inputs(folder)
-        broker = RabbitNode(folder)
+        broker = RabbitNode(folder, niceness=15)
         shop = Shop(folder, "faults", broker)
         shop.start_notifier()
         window(shop, 2, lambda: None)

@@ -8,22 +8,22 @@ import statistics
 import time
 
 from rabbitmq_node import RabbitNode
-from servers import (LOAD, POSTGRES, Server, USERS, create, histogram_quantile, oha, pgbench, psql, replay)
+from servers import (LOAD, POSTGRES, Server, USERS, create, histogram_quantile, oha, pgbench, psql, replay, visit)
 
-PGBENCH_CLIENTS = [4, 8, 16, 32, 64]
 CONNECTIONS = 64
 MANY_CONNECTIONS = 512
-SWEEP = [1, 4, 16, 64, 256, 512]
 USER_URL = "/carts/user-[0-9]{5}"  # 100,000 users
 
 
 class Bench:
     def __init__(self, folder, quick):
         self.folder = folder
-        self.rounds, self.seconds = (3, 3) if quick else (5, 8)
-        self.waiting_orders, self.old_orders, self.due_orders = (
-            (200_000, 500_000, 20_000) if quick else (1_000_000, 10_000_000, 100_000))
-        self.due_seconds = 12 if quick else 60
+        self.rounds, self.seconds = (3, 2) if quick else (5, 8)
+        self.waiting_orders, self.old_orders, self.due_orders, self.purchases = (
+            (200_000, 200_000, 10_000, 3_000) if quick else (1_000_000, 10_000_000, 100_000, 15_000))
+        self.due_after, self.due_seconds = (5, 6) if quick else (20, 60)
+        self.pgbench_clients = [8, 32] if quick else [4, 8, 16, 32, 64]
+        self.sweep = [1, 64, 512] if quick else [1, 4, 16, 64, 256, 512]
         self.sides = {}
         self.notes = {}
         self.servers = []
@@ -78,7 +78,7 @@ def orders(bench):
     bench.end(bench.server("baseline"))
     psql("baseline", "-f", str(LOAD / "baseline.sql"))
     best = {
-        script: max(PGBENCH_CLIENTS, key=lambda clients: pgbench("baseline", script, bench.seconds, clients)["rate"])
+        script: max(bench.pgbench_clients, key=lambda clients: pgbench("baseline", script, bench.seconds, clients)["rate"])
         for script in ("uniform", "hot")}
     bench.notes["clients"] = best
     hot = bench.folder / "hot.bodies"
@@ -125,6 +125,8 @@ def carts(bench):
     bench.end(bench.server("carts"))
     psql("carts", "-v", f"users={USERS}", "-f", str(LOAD / "carts.sql"))
     server = bench.server("carts", f"{POSTGRES}/carts")
+    # Each once, so that all of them are in memory, as they are in a shop that has run for a while.
+    visit(server, 16, [f"/carts/user-{number:05}" for number in range(USERS)])
     add = ["-m", "POST", "-T", "application/json", "-d", '{"sku": "S00001", "count": 1}', "--rand-regex-url"]
     bench.interleaved({
         LIVEZ: lambda: oha(server, bench.seconds, CONNECTIONS, "/livez"),
@@ -152,10 +154,10 @@ def waiting(bench):
     bench.end(server)
 
     bench.end(bench.server("due"))
-    fill("due", bench.due_orders, "awaiting_payment", "20 seconds", f"{bench.due_seconds} seconds")
+    fill("due", bench.due_orders, "awaiting_payment", f"{bench.due_after} seconds", f"{bench.due_seconds} seconds")
     server = bench.server("due", f"{POSTGRES}/due")
     rate = int(0.5 * bench.median(UNIFORM))
-    oha(server, bench.due_seconds + 15, CONNECTIONS, "/orders", "-q", str(rate), bodies=bench.folder / "uniform.bodies")
+    oha(server, bench.due_after + bench.due_seconds, CONNECTIONS, "/orders", "-q", str(rate), bodies=bench.folder / "uniform.bodies")
     late = """select count(*) || ' ' || 1000 * coalesce(percentile_disc(0.999) within group (
                   order by extract(epoch from updated_at - expires_at)), 0)
               from orders where status = 'cancelled' and reason = 'payment_timeout'"""
@@ -180,11 +182,11 @@ def sweep(bench, server):
     """For the picture: rate and p99 against connections, beside the baseline's rate against clients."""
     points = {"uniform": [], "hot": [], "baseline": [], "baseline, hot": []}
     seconds = max(2, bench.seconds // 2)
-    for connections in SWEEP:
+    for connections in bench.sweep:
         for script, baseline in (("uniform", "baseline"), ("hot", "baseline, hot")):
             figure = oha(server, seconds, connections, "/orders", bodies=bench.folder / f"{script}.bodies")
             points[script].append((connections, figure["rate"], figure["p99_ms"]))
-            clients = min(connections, PGBENCH_CLIENTS[-1])
+            clients = min(connections, CONNECTIONS)
             points[baseline].append((connections, pgbench("baseline", script, seconds, clients)["rate"], None))
         print(f"sweep  {connections} connections", flush=True)
     bench.notes["sweep"] = points

@@ -9,6 +9,17 @@ import subprocess
 import time
 
 START_SECONDS_MAX = 120
+# Evaluates on the node what it reads, a line each. It stays: to start Erlang takes a second of processor.
+CONTROL = """
+    Go = fun Go() ->
+        {ok, Tokens, _} = erl_scan:string(io:get_line("")),
+        {ok, Parsed} = erl_parse:parse_exprs(Tokens),
+        Value = rpc:call(list_to_atom(os:getenv("RABBITMQ_NODENAME")), erl_eval, exprs, [Parsed, []]),
+        io:format("~0tp~n", [Value]),
+        Go()
+    end,
+    Go().
+"""
 
 
 def free_ports(count):
@@ -31,8 +42,9 @@ def programs():
 
 
 class RabbitNode:
-    def __init__(self, folder):
-        self.folder = folder
+    def __init__(self, folder, niceness=0):
+        """With niceness it takes less from those beside it, as if it had a machine of its own."""
+        self.folder, self.nice = folder, ["nice", "-n", str(niceness)]
         self.port, distribution, names = free_ports(3)
         self.url = f"amqp://guest:guest@127.0.0.1:{self.port}/%2f"
         (folder / "enabled_plugins").write_text("[].\n")
@@ -49,8 +61,11 @@ class RabbitNode:
             "RABBITMQ_CONF_ENV_FILE": f"{folder}/rabbitmq-env.conf",
         }
         self.names = subprocess.Popen(["epmd", "-address", "127.0.0.1", "-port", str(names)], stdout=subprocess.DEVNULL)
-        self.process = None
+        self.process, self.control = None, None
         self.start()
+        erl = ["erl", "-noshell", "-hidden", "-sname", "control@localhost", "+S", "1", "+sbwt", "none", "-eval", CONTROL]
+        self.control = subprocess.Popen(
+            [*self.nice, *erl], cwd=folder, env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def start(self):
         log = self.folder / "node.log"
@@ -59,7 +74,7 @@ class RabbitNode:
             # The script then turns into the node: its id is the node's.
             environment = self.environment | {"RUNNING_UNDER_SYSTEMD": "true"}
             self.process = subprocess.Popen(
-                [programs() / "rabbitmq-server"], cwd=self.folder, env=environment, stdin=subprocess.DEVNULL,
+                [*self.nice, programs() / "rabbitmq-server"], cwd=self.folder, env=environment, stdin=subprocess.DEVNULL,
                 stdout=open(log, "w"), stderr=subprocess.STDOUT)
             # After a kill the name service may hold the node's name for a moment: then once more.
             while self.process.poll() is None and time.monotonic() < deadline:
@@ -68,10 +83,35 @@ class RabbitNode:
                 time.sleep(0.05)
         raise SystemExit("the node does not start:\n" + log.read_text())
 
-    def control(self, *arguments):
-        # A machine of its own, an Erlang one, which is to take no time from those who are measured.
-        command = ["nice", "-n", "19", programs() / "rabbitmqctl", "--silent", *arguments]
-        return subprocess.run(command, cwd=self.folder, env=self.environment, check=True, capture_output=True, text=True).stdout
+    def evaluate(self, expression):
+        """Of Erlang, on the node: what rabbitmqctl would have it do."""
+        self.control.stdin.write(expression + ".\n")
+        self.control.stdin.flush()
+        answer = self.control.stdout.readline()
+        if not answer.startswith("{value,"):
+            raise SystemExit(f"{expression}: {answer or 'the control has ended'}")
+
+    def limit_memory(self, share):
+        """Of the machine's; with 0 every publisher is blocked."""
+        self.evaluate(f"vm_memory_monitor:set_vm_memory_high_watermark({float(share)})")
+
+    def delete_queue(self, queue):
+        self.evaluate(f"{{ok, _}} = {self.on_queue(queue)} rabbit_amqqueue:delete(Queue, false, false, <<\"test\">>) end)")
+
+    def purge_queue(self, queue):
+        self.evaluate(f"{{ok, _}} = {self.on_queue(queue)} rabbit_amqqueue:purge(Queue) end)")
+
+    @staticmethod
+    def on_queue(queue):
+        return f"rabbit_amqqueue:with(rabbit_misc:r(<<\"/\">>, queue, <<\"{queue}\">>), fun(Queue) ->"
+
+    def limit_queue(self, queue, messages):
+        """Whatever is published past it is refused."""
+        name, limit = f"<<\"^{queue}$\">>", f"<<\"{{\\\"max-length\\\": {messages}}}\">>"
+        self.evaluate(f"ok = rabbit_policy:parse_set(<<\"/\">>, <<\"limit\">>, {name}, {limit}, <<\"0\">>, <<\"queues\">>, <<\"test\">>)")
+
+    def lift_queue_limit(self):
+        self.evaluate("ok = rabbit_policy:delete(<<\"/\">>, <<\"limit\">>, <<\"test\">>)")
 
     def signal(self, number):
         self.process.send_signal(number)
@@ -85,7 +125,7 @@ class RabbitNode:
         self.process.wait(timeout=60)
 
     def end(self):
-        for process in (self.process, self.names):
+        for process in (self.control, self.process, self.names):
             if process and process.poll() is None:
                 process.send_signal(signal.SIGCONT)
                 process.kill()

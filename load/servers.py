@@ -1,5 +1,7 @@
 """What the measurements are made with: private databases, the program, and the load generators."""
 
+import concurrent.futures
+import http.client
 import json
 import os
 import pathlib
@@ -40,7 +42,7 @@ def sku(number):
     return f"S{number:05}"
 
 
-def write_inputs(folder):
+def write_inputs(folder, purchases=BODIES):
     """A catalogue, its stock, and orders to post: three lines each, hot ones with one SKU in every order."""
     with open(folder / "catalog.csv", "w") as catalog, open(folder / "stock.csv", "w") as stock:
         catalog.write("sku,name,price_minor_units\n")
@@ -57,7 +59,7 @@ def write_inputs(folder):
                 bodies.write(json.dumps({"user": f"user-{draw.randrange(USERS)}", "items": items}) + "\n")
     with open(folder / "recording.csv", "w") as recording:
         recording.write("timestamp,user_id,invoice,kind,sku,count,price_minor\n")
-        for invoice in range(BODIES):
+        for invoice in range(purchases):
             second, user = f"{invoice // 3600 % 24:02}:{invoice // 60 % 60:02}:{invoice % 60:02}", draw.randrange(USERS)
             for number in draw.sample(range(SKUS), 3):
                 recording.write(f"2026-01-01T{second},{user},{invoice},order_line,{sku(number)},1,100\n")
@@ -152,6 +154,18 @@ def oha(server, seconds, connections, path, *arguments, bodies=None):
         "p50_ms": latency["p50"] * 1e3, "p99_ms": latency["p99"] * 1e3,
         "server_cores": spent[0] / seconds, "database_cores": spent[1] / seconds,
     }
+
+
+def visit(server, connections, paths):
+    """Each of the paths once."""
+    def visit_some(some):
+        connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=30)
+        for path in some:
+            connection.request("GET", path)
+            connection.getresponse().read()
+
+    with concurrent.futures.ThreadPoolExecutor(connections) as pool:
+        list(pool.map(visit_some, (paths[first::connections] for first in range(connections))))
 
 
 def pgbench(database, script, seconds, clients):
