@@ -5,7 +5,6 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use actix::{Actor, Addr, Arbiter};
@@ -18,7 +17,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
 
 use crate::actors::directory::Directory;
-use crate::actors::journal::{self, Journal};
+use crate::actors::journal::{self, Health, Journal};
 use crate::actors::order_ids::OrderIds;
 use crate::actors::outbox_relay::{self, Backlog, OutboxRelay};
 use crate::actors::stock_keeper::StockKeeper;
@@ -84,11 +83,11 @@ impl Application {
         let products = products(settings, io.clone())?;
         let store = open_store(settings, &io).await?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let available = Arc::new(AtomicBool::new(false));
+        let health = Arc::new(Health::default());
 
         let thread = Arbiter::new();
         let (journal, identity, journal_ends) =
-            start_journal(&thread, Arc::clone(&store), Arc::clone(&clock), Arc::clone(&available)).await?;
+            start_journal(&thread, Arc::clone(&store), Arc::clone(&clock), Arc::clone(&health)).await?;
         import_first_stock(settings, &store, &io, &journal).await?;
         let shelves = load_shelves(&store, &io).await?;
         let (stock_keeper, keeper_ends) = start_stock_keeper(&thread, shelves, journal.clone());
@@ -99,7 +98,7 @@ impl Application {
         let directory = Directory::default();
         let core = Arc::new(Core { store, io, clock, journal, stock_keeper, order_ids, directory });
         let payment_timeout = chrono::TimeDelta::from_std(settings.payment_timeout)?;
-        let watched = Watched { available, backlog, has_broker: settings.amqp_url.is_some(), metrics };
+        let watched = Watched { health, backlog, has_broker: settings.amqp_url.is_some(), metrics };
         let api = web::Data::new(Api::new(core, products, settings.currency, payment_timeout, watched));
         let workers = std::thread::available_parallelism().map_or(2, usize::from);
         let server = http::serve(api.clone(), listener, workers)?;
@@ -237,13 +236,13 @@ async fn start_journal(
     thread: &Arbiter,
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
-    available: Arc<AtomicBool>,
+    health: Arc<Health>,
 ) -> anyhow::Result<(Addr<Journal>, WriterIdentity, oneshot::Receiver<()>)> {
     let (lifeline, ends) = oneshot::channel();
     let (started, starting) = oneshot::channel();
     thread.spawn(async move {
         // Whoever asked has given up where nobody listens.
-        let _ = started.send(Journal::open(store, clock, available, lifeline).await);
+        let _ = started.send(Journal::open(store, clock, health, lifeline).await);
     });
     let (journal, identity) = starting.await?.context("DATABASE_URL")?;
     Ok((journal, identity, ends))

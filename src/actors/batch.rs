@@ -2,7 +2,7 @@
 //! everybody whom it concerns.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use actix::Recipient;
@@ -16,7 +16,16 @@ use super::stock_keeper::Settled;
 use super::{Answer, Failure, NotWritten, Written};
 
 /// Pause between two attempts to reach the database, rising from the first to the second.
-const REOPEN_PAUSE_MS: (u64, u64) = (20, 500);
+const REOPEN_PAUSE_MS: (u64, u64) = (20, 200);
+
+/// How the database does, as far as the Journal knows.
+#[derive(Default)]
+pub struct Health {
+    /// It can be reached. Where it cannot, changes are refused at once.
+    pub available: AtomicBool,
+    /// It took no batch the last time, though it could be reached: its disk may be full.
+    pub failing: AtomicBool,
+}
 
 /// What a batch is written with.
 #[derive(Clone)]
@@ -24,7 +33,7 @@ pub(super) struct Desk {
     pub store: Arc<dyn Store>,
     pub clock: Arc<dyn Clock>,
     pub identity: WriterIdentity,
-    pub available: Arc<AtomicBool>,
+    pub health: Arc<Health>,
 }
 
 pub(super) struct Entry {
@@ -81,6 +90,7 @@ impl Batch {
         metrics::histogram!("loms_batch_seconds").record(started.elapsed());
         let (writer, news) = match attempt {
             Attempt::Done(writer, verdicts) => {
+                self.desk.health.failing.store(false, Ordering::Relaxed);
                 let (writer, settled) = self.settle(writer, &changes, &verdicts).await;
                 let steps = changes.iter().zip(&verdicts).filter_map(written_step).collect();
                 let answers = answers.into_iter().zip(changes).zip(verdicts);
@@ -88,6 +98,7 @@ impl Batch {
                 (writer, News { settled, stock_keeper: self.stock_keeper, answers, steps })
             }
             Attempt::NotWritten(writer) => {
+                self.desk.health.failing.store(true, Ordering::Relaxed);
                 let entries = changes.into_iter().zip(answers).map(|(change, answer)| Entry { change, answer });
                 (writer, News::of_refusal(entries.collect(), self.to_refresh, self.stock_keeper))
             }
@@ -200,6 +211,13 @@ impl News {
 }
 
 impl Desk {
+    /// From now on new changes are refused at once, until the database is back.
+    pub fn tell_that_it_is_away(&self) {
+        if self.health.available.swap(false, Ordering::Relaxed) {
+            tracing::error!("the database does not do its work; changes are refused until it does");
+        }
+    }
+
     async fn reopen_once(&self) -> Attempt {
         match self.store.reopen_writer(self.identity, self.clock.now()).await {
             Ok(Some(writer)) => Attempt::NotWritten(Some(writer)),
@@ -217,7 +235,10 @@ impl Desk {
                     tracing::info!("writing to the database again");
                     return writer;
                 }
-                Err(error) => tracing::debug!(%error, "the database is still away"),
+                Err(error) => {
+                    tracing::debug!(%error, "the database is still away");
+                    self.tell_that_it_is_away();
+                }
             }
             tokio::time::sleep(Duration::from_millis(pause_ms)).await;
             pause_ms = REOPEN_PAUSE_MS.1.min(2 * pause_ms);

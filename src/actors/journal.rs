@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -18,6 +18,7 @@ use crate::domain::order::Order;
 use crate::domain::{Sku, Step};
 use crate::store::{Change, Store, StoreError, Writer, WriterIdentity, in_time};
 
+pub use super::batch::Health;
 use super::batch::{Batch, Desk, Ended, Entry, News};
 use super::outbox_relay::Committed;
 use super::stock_keeper::Settled;
@@ -27,7 +28,8 @@ use super::{Answer, COMMANDS_UNDER_WAY_MAX};
 const BATCH_CHANGES_MAX: usize = 512;
 /// The most rows in one batch, save where a single change has more.
 const BATCH_ROWS_MAX: usize = 20_000;
-/// A batch that takes longer means that the database is away: new changes are refused at once.
+/// A batch that takes longer means that the database is away: new changes are refused at once. So they
+/// are as soon as it was tried in vain to reach it.
 const OUTAGE_MS_MAX: u64 = 2_000;
 /// How often the Journal looks whether the database is away.
 const WATCH_MS: u64 = 250;
@@ -87,26 +89,25 @@ pub struct Close(pub oneshot::Sender<()>);
 
 impl Journal {
     /// Starts on the current thread, which owns the writing connection from then on.
-    /// `available` tells others whether the database is there; `lifeline` is dropped when the
-    /// Journal ends.
+    /// `health` tells others how the database does; `lifeline` is dropped when the Journal ends.
     ///
     /// # Errors
     /// [`StoreError`] where the database does not take another writer.
     pub async fn open(
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
-        available: Arc<AtomicBool>,
+        health: Arc<Health>,
         lifeline: oneshot::Sender<()>,
     ) -> Result<(Addr<Self>, WriterIdentity), StoreError> {
         let (identity, writer) = in_time(store.open_writer(rand::random(), clock.now())).await?;
         tracing::info!(writer.id = identity.writer_id, "writing to the database");
-        available.store(true, Ordering::Relaxed);
+        health.available.store(true, Ordering::Relaxed);
         let journal = Self {
             waiting: VecDeque::new(),
             to_refresh: Vec::new(),
             writer: Some(writer),
             in_flight_since: Instant::now(),
-            desk: Desk { store, clock, identity, available },
+            desk: Desk { store, clock, identity, health },
             stock_keeper: None,
             relay: None,
             published: 0,
@@ -146,7 +147,7 @@ impl Journal {
         };
         self.inform(&*writer, news.take_steps());
         self.writer = Some(writer);
-        self.desk.available.store(true, Ordering::Relaxed);
+        self.desk.health.available.store(true, Ordering::Relaxed);
         self.pump(context);
         let told = async { news.tell() }.into_actor(self);
         context.spawn(told.map(|(), journal, context| journal.close_if_asked(context)));
@@ -184,10 +185,8 @@ impl Journal {
             if waited > Duration::from_millis(HEARTBEAT_MS) || self.published != self.published_kept {
                 self.start_batch(context);
             }
-        } else if waited > Duration::from_millis(OUTAGE_MS_MAX) {
-            if self.desk.available.swap(false, Ordering::Relaxed) {
-                tracing::error!("the database does not answer; changes are refused until it does");
-            }
+        } else if waited > Duration::from_millis(OUTAGE_MS_MAX) || !self.desk.health.available.load(Ordering::Relaxed) {
+            self.desk.tell_that_it_is_away();
             let refused = self.waiting.drain(..).collect();
             News::of_refusal(refused, std::mem::take(&mut self.to_refresh), self.stock_keeper.clone()).tell();
         }
@@ -229,7 +228,7 @@ impl Handler<Write> for Journal {
 
     fn handle(&mut self, Write { change, answer }: Write, context: &mut Self::Context) {
         let entry = Entry { change, answer };
-        if self.desk.available.load(Ordering::Relaxed) {
+        if self.desk.health.available.load(Ordering::Relaxed) {
             self.waiting.push_back(entry);
             self.pump(context);
         } else {
@@ -242,7 +241,7 @@ impl Handler<Refresh> for Journal {
     type Result = ();
 
     fn handle(&mut self, Refresh(skus): Refresh, context: &mut Self::Context) {
-        if self.desk.available.load(Ordering::Relaxed) {
+        if self.desk.health.available.load(Ordering::Relaxed) {
             self.to_refresh.extend(skus);
             self.pump(context);
         } else {

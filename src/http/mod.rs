@@ -19,7 +19,6 @@ mod stocks;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use actix_web::dev::Server;
 use actix_web::middleware::from_fn;
@@ -28,6 +27,7 @@ use iso_currency::Currency;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::Semaphore;
 
+use crate::actors::journal::Health;
 use crate::actors::outbox_relay::Backlog;
 use crate::actors::{COMMANDS_UNDER_WAY_MAX, Core};
 use crate::products::Products;
@@ -54,8 +54,7 @@ pub struct Api {
 
 /// What operators look at.
 pub struct Watched {
-    /// Whether the Journal reaches the database.
-    pub available: Arc<AtomicBool>,
+    pub health: Arc<Health>,
     pub backlog: Arc<Backlog>,
     /// Whether events go to RabbitMQ; else they are told of in this process.
     pub has_broker: bool,

@@ -15,7 +15,7 @@ struct Readiness {
     /// `ready`, `degraded` (carts cannot be priced, or events wait to be told) or `unavailable`
     /// (nothing can be changed).
     status: &'static str,
-    /// `up` or `down`.
+    /// `up`; or `down`: it is away, or takes no changes.
     database: &'static str,
     /// `up` or `down`; `built_in` where no ProductService is configured.
     product_service: &'static str,
@@ -36,8 +36,8 @@ pub async fn livez() -> HttpResponse {
 #[utoipa::path(tag = "Operations", responses((status = 200, body = Readiness), (status = 503, body = Readiness)))]
 #[get("/readyz")]
 pub async fn readyz(api: Shared) -> HttpResponse {
-    let Watched { available, backlog, has_broker, .. } = &api.watched;
-    let database = available.load(Ordering::Relaxed);
+    let Watched { health, backlog, has_broker, .. } = &api.watched;
+    let database = health.available.load(Ordering::Relaxed) && !health.failing.load(Ordering::Relaxed);
     let broker = match (backlog.failing.load(Ordering::Relaxed), has_broker) {
         (true, _) => "down",
         (false, true) => "up",

@@ -15,16 +15,16 @@ use crate::support::client::eventually;
 use crate::support::notifier::Notifier;
 use crate::support::private_rabbitmq::PrivateRabbit;
 use crate::support::receiver::{Behaviour, Receiver};
+use crate::support::rounds::Rounds;
 use crate::support::shop::Shop;
 use crate::support::tcp_proxy::{Action, Direction, TcpProxy};
 use crate::support::witness;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const KILLS: usize = 15;
+const KILLS_FULL: usize = 500;
 /// Afterwards it is stopped in good order so often.
 const STOPS: usize = 5;
-/// The same test with more kills; `docs/RELIABILITY.md` has what came of 200.
-const KILLS_VARIABLE: &str = "LOMS_TEST_CONSUMER_KILLS";
 /// More than a notifier holds at once, so that it is always full.
 const EVENTS_AHEAD: usize = 400;
 const SHOPPERS: usize = 25;
@@ -134,7 +134,7 @@ async fn assert_each_was_told_once(shop: &Shop, receiver: &Receiver, orders: usi
 async fn a_consumer_killed_before_its_acknowledgement_loses_nothing_and_repeats_nothing() {
     let Some(mut broker) = PrivateRabbit::start() else { return };
     witness::call(&mut broker).await;
-    let kills = std::env::var(KILLS_VARIABLE).map_or(KILLS, |text| text.parse().expect("a number"));
+    let mut kills = Rounds::of("B6 notifier killed between effect and acknowledgement", KILLS, KILLS_FULL);
     let shop = Shop::with_broker(&broker.url());
     let silent = Arc::<AtomicBool>::default();
     let is_silent = Arc::clone(&silent);
@@ -149,16 +149,12 @@ async fn a_consumer_killed_before_its_acknowledgement_loses_nothing_and_repeats_
     let killer = Killer { proxy, receiver: Arc::clone(&receiver), silent: Arc::clone(&silent) };
 
     let (mut placed, mut under_way) = (0, HashSet::new());
-    for kill in 0..kills {
+    while let Some(kill) = kills.next_round() {
         let told = receiver.book().counts.len();
         place_orders(&shop, &mut placed, told).await;
         let fate = if kill % 2 == 0 { Fate::Lost } else { Fate::Arrives };
         let ids = killer.run_once(&shop, 1 + kill % 3, fate).await;
         under_way.extend(unrecorded(&shop, ids).await);
-        if kill % 10 == 9 {
-            let (told, again) = (receiver.book().counts.len(), under_way.len());
-            eprintln!("{} kills, {told} events told, {again} of them under way at a kill", kill + 1);
-        }
     }
     silent.store(false, Ordering::SeqCst);
     for _ in 0..STOPS {
@@ -174,6 +170,6 @@ async fn a_consumer_killed_before_its_acknowledgement_loses_nothing_and_repeats_
     assert_eq!(witness::parked(&broker).await, Vec::<String>::new());
     let versions = witness::hear(&broker).await.orders_in_order();
     assert!(versions.len() == placed && versions.values().all(|last| *last == 3), "{versions:?}");
-    eprintln!("{kills} kills, {} events, each told once; {} of them were under way", 2 * placed, under_way.len());
     assert_eq!(shop.client.get("/readyz").await.body["events_waiting"], Value::from(0));
+    kills.held(format_args!("{} events, each told once; {} of them were under way", 2 * placed, under_way.len()));
 }

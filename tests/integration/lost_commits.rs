@@ -1,21 +1,19 @@
 //! The connection to PostgreSQL breaks while a batch is under way. Whatever a client was told then
 //! is true: what was done is there, and nothing is there of which it was said that it was not done.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::task::JoinSet;
-
 use crate::support::batches::{Break, break_next_batch, is_batch};
-use crate::support::buyers::{Buyer, SKUS};
 use crate::support::client::{Client, eventually};
-use crate::support::fragile_shop::{Ground, Shop, order_of, skus};
-use crate::support::postgres::Database;
-use crate::support::program::Settings;
-use crate::support::tcp_proxy::{Action, TcpProxy};
+use crate::support::crowd::Crowd;
+use crate::support::distant_shop::DistantShop;
+use crate::support::fragile_shop::order_of;
+use crate::support::rounds::Rounds;
+use crate::support::tcp_proxy::Action;
 
 const BREAKS: usize = 40;
+/// Of each of three ways: 1,000 in all.
+const BREAKS_FULL: usize = 334;
 const BUYERS: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the network is away: longer than any limit of the program.
@@ -24,100 +22,59 @@ const BLACK_HOLE: Duration = Duration::from_secs(7);
 const ANSWER_MAX: Duration = Duration::from_secs(6);
 const RECOVERY_MAX: Duration = Duration::from_secs(5);
 
-/// A shop that reaches its database through a proxy.
-struct Scene {
-    shop: Shop,
-    proxy: TcpProxy,
-    buyers: Vec<Buyer>,
-    _database: Database,
-}
-
-impl Scene {
-    async fn set() -> Option<Self> {
-        let database = Database::create()?;
-        let server: String = std::env::var("LOMS_TEST_POSTGRES").ok()?;
-        let server = server.rsplit('@').next()?.trim_end_matches('/').to_owned();
-        let proxy = TcpProxy::start(server.parse().expect("an address")).await;
-        let address = database.url().replace(&server, &proxy.address().to_string());
-        let ground = Ground::Behind { address, database: database.url() };
-        let shop = Shop::open(ground, &skus(SKUS, 1_000_000_000), Settings::new());
-        let buyers = (0..BUYERS).map(|number| Buyer::new(&format!("buyer-{number}"))).collect();
-        Some(Self { shop, proxy, buyers, _database: database })
-    }
-
-    /// All buy, until told to stop.
-    fn start_buying(&mut self, stop: &Arc<AtomicBool>) -> JoinSet<Buyer> {
-        let client = self.shop.client();
-        let buy = |mut buyer: Buyer| {
-            let (client, stop) = (client.clone(), Arc::clone(stop));
-            async move {
-                buyer.buy(&client, &stop).await;
-                buyer
-            }
-        };
-        std::mem::take(&mut self.buyers).into_iter().map(buy).collect()
-    }
-
-    async fn stop_buying_and_check(&mut self, buying: JoinSet<Buyer>, stop: &AtomicBool) {
-        stop.store(true, Ordering::Relaxed);
-        self.buyers = buying.join_all().await;
-        let client = self.shop.client();
-        assert!(eventually(RECOVERY_MAX, || is_served(&client)).await, "it does not serve again");
-        for buyer in &mut self.buyers {
-            buyer.check(&client).await;
-        }
-    }
-
-    fn told(&self) -> usize {
-        self.buyers.iter().map(|buyer| buyer.told).sum()
-    }
+async fn stop_buying_and_check(crowd: &mut Crowd, client: &Client) {
+    crowd.stop().await;
+    assert!(eventually(RECOVERY_MAX, || is_served(client)).await, "it does not serve again");
+    crowd.check(client).await;
 }
 
 async fn is_served(client: &Client) -> bool {
     client.post("/orders", &order_of("anybody", "S0", 1)).await.status == 201
 }
 
-async fn every_answer_is_true_though_the_connection_breaks(how: Break) {
-    let Some(mut scene) = Scene::set().await else { return };
-    let client = scene.shop.client();
-    for _ in 0..BREAKS {
-        let stop = Arc::default();
-        let buying = scene.start_buying(&stop);
-        let broken = break_next_batch(&scene.proxy, how);
+async fn every_answer_is_true_though_the_connection_breaks(how: Break, what: &str) {
+    let mut breaks = Rounds::of(&format!("D1 {what}"), BREAKS, BREAKS_FULL);
+    let Some(DistantShop { shop, proxy, mut crowd, database: _database }) = DistantShop::open(BUYERS).await else {
+        return;
+    };
+    let client = shop.client();
+    while breaks.next_round().is_some() {
+        crowd.start(&client);
+        let broken = break_next_batch(&proxy, how);
         tokio::time::timeout(PATIENCE, broken).await.expect("a batch within the time limit").expect("broken");
         if how == Break::DeliveredLate {
             // It must not be written, when it arrives after the program went on without it.
             assert!(eventually(RECOVERY_MAX, || is_served(&client)).await, "it does not serve again");
-            scene.proxy.pass();
+            proxy.pass();
         }
-        scene.stop_buying_and_check(buying, &stop).await;
+        stop_buying_and_check(&mut crowd, &client).await;
     }
-    eprintln!("{how:?}: {BREAKS} times, {} acknowledged requests", scene.told());
-    scene.proxy.pass();
-    scene.shop.verify();
+    proxy.pass();
+    shop.verify();
+    breaks.held(format_args!("{} acknowledged requests, none lost", crowd.told()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_that_is_lost_before_it_arrives_misleads_nobody() {
-    every_answer_is_true_though_the_connection_breaks(Break::BeforeItArrives).await;
+    every_answer_is_true_though_the_connection_breaks(Break::BeforeItArrives, "a batch is lost on its way").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_whose_answer_is_lost_misleads_nobody() {
-    every_answer_is_true_though_the_connection_breaks(Break::BeforeItsAnswer).await;
+    every_answer_is_true_though_the_connection_breaks(Break::BeforeItsAnswer, "the answer of a commit is lost").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_that_arrives_late_misleads_nobody() {
-    every_answer_is_true_though_the_connection_breaks(Break::DeliveredLate).await;
+    every_answer_is_true_though_the_connection_breaks(Break::DeliveredLate, "a batch arrives late").await;
 }
 
 /// Nothing arrives for a while and nobody is told: every request still ends within its limit, and
 /// the service recovers by itself. Whether the old connections then live again or not.
 async fn a_black_hole_ends_no_promise(connections_survive: bool) {
-    let Some(mut scene) = Scene::set().await else { return };
-    let (stop, client) = (Arc::default(), scene.shop.client());
-    let buying = scene.start_buying(&stop);
+    let Some(mut scene) = DistantShop::open(BUYERS).await else { return };
+    let client = scene.shop.client();
+    scene.crowd.start(&client);
     assert!(eventually(PATIENCE, || is_served(&client)).await);
     scene.proxy.black_hole();
     let began = Instant::now();
@@ -135,7 +92,7 @@ async fn a_black_hole_ends_no_promise(connections_survive: bool) {
     }
     scene.proxy.pass();
     let back = Instant::now();
-    scene.stop_buying_and_check(buying, &stop).await;
+    stop_buying_and_check(&mut scene.crowd, &client).await;
     eprintln!("after a black hole (connections survive: {connections_survive}) it served within {:?}", back.elapsed());
     scene.shop.verify();
 }
@@ -153,7 +110,7 @@ async fn a_black_hole_that_swallows_the_connections_misleads_nobody() {
 /// The network dies in the middle of a read, when the program waits for nothing but the answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_read_whose_answer_never_comes_is_given_up() {
-    let Some(scene) = Scene::set().await else { return };
+    let Some(scene) = DistantShop::open(BUYERS).await else { return };
     let client = scene.shop.client();
     assert!(is_served(&client).await);
     scene.proxy.set_hook(|chunk| if chunk.is_sent_with("from orders") { Action::Stall } else { Action::Pass });
@@ -167,9 +124,9 @@ async fn a_read_whose_answer_never_comes_is_given_up() {
 /// A commit is in doubt, and the connection that was to clear it up dies in silence.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_doubt_is_cleared_up_though_the_next_connection_dies_too() {
-    let Some(mut scene) = Scene::set().await else { return };
-    let stop = Arc::default();
-    let buying = scene.start_buying(&stop);
+    let Some(mut scene) = DistantShop::open(BUYERS).await else { return };
+    let client = scene.shop.client();
+    scene.crowd.start(&client);
     let (mut cut, mut lost) = (None, None);
     let (dies, died) = tokio::sync::oneshot::channel();
     let mut dies = Some(dies);
@@ -185,8 +142,7 @@ async fn a_doubt_is_cleared_up_though_the_next_connection_dies_too() {
         if lost == Some(chunk.connection) { Action::Stall } else { Action::Pass }
     });
     tokio::time::timeout(PATIENCE, died).await.expect("within the time limit").expect("a connection that died");
-    let client = scene.shop.client();
     assert!(eventually(2 * ANSWER_MAX, || is_served(&client)).await, "it waits for a dead connection");
-    scene.stop_buying_and_check(buying, &stop).await;
+    stop_buying_and_check(&mut scene.crowd, &client).await;
     scene.shop.verify();
 }

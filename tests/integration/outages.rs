@@ -5,21 +5,26 @@ use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use sqlx::{Connection as _, PgConnection};
 
-use crate::support::buyers::{Buyer, SKUS};
+use crate::support::buyers::SKUS;
 use crate::support::client::{Answer, Client, answered, eventually};
+use crate::support::crowd::Crowd;
 use crate::support::fragile_shop::{Ground, Shop, available, order_of, path_of, skus};
 use crate::support::postgres::Database;
-use crate::support::private_server::{PrivateServer, Stop};
+use crate::support::private_server::{PrivateServer, Stop, signal_process};
 use crate::support::program::Settings;
+use crate::support::rounds::Rounds;
 
 /// For those in flight when the database goes; all others are answered at once.
 const FIRST_ANSWER_MAX: Duration = Duration::from_secs(6);
 const ANSWER_MAX: Duration = Duration::from_millis(3_500);
-/// After the database is back. Half a second is the longest pause between two attempts.
-const SERVING_AGAIN_MAX: Duration = Duration::from_secs(2);
+/// After the database is back. A fifth of a second is the longest pause between two attempts.
+const SERVING_AGAIN_MAX: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(15);
 const BUYERS: usize = 4;
+/// Of each kind.
+const OUTAGES_FULL: usize = 200;
 
 async fn timed<T>(answer: impl Future<Output = T>) -> (T, Duration) {
     let asked = Instant::now();
@@ -72,39 +77,113 @@ async fn serves_again(client: &Client) -> Duration {
     took
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_database_goes_and_comes_back() {
-    let Some(mut server) = PrivateServer::start() else { return };
-    let database = Database::create_on(&server.url());
-    let ground = Ground::Behind { address: database.url(), database: database.url() };
-    let shop = Shop::open(ground, &skus(SKUS, 1_000_000_000), Settings::new());
-    let client = shop.client();
-    let mut buyers: Vec<Buyer> = (0..BUYERS).map(|number| Buyer::new(&format!("buyer-{number}"))).collect();
-    for how in [Stop::Fast, Stop::Immediate, Stop::Kill, Stop::Immediate, Stop::Kill] {
-        let order = place(&client).await.body;
-        let stop = std::sync::Arc::default();
-        let mut buying = tokio::task::JoinSet::new();
-        for mut buyer in std::mem::take(&mut buyers) {
-            let (client, stop) = (client.clone(), std::sync::Arc::clone(&stop));
-            buying.spawn(async move {
-                buyer.buy(&client, &stop).await;
-                buyer
-            });
-        }
-        server.stop(how);
-        is_told_that_the_database_is_away(&client, &order).await;
-        server.restart();
-        let took = serves_again(&client).await;
-        eprintln!("{how:?}: served again {took:?} after the database was back");
+/// A server of its own, and a shop on it whose buyers are told the truth whatever becomes of it.
+struct Scene {
+    server: PrivateServer,
+    shop: Shop,
+    crowd: Crowd,
+    database: Database,
+}
 
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
-        buyers = buying.join_all().await;
-        for buyer in &mut buyers {
-            buyer.check(&client).await;
-        }
-        assert_eq!(client.post(&format!("{}/pay", path_of(&order)), &Value::Null).await.status, 200);
-        shop.verify();
+impl Scene {
+    fn set() -> Option<Self> {
+        let server = PrivateServer::start()?;
+        let database = Database::create_on(&server.url());
+        let ground = Ground::Behind { address: database.url(), database: database.url() };
+        let shop = Shop::open(ground, &skus(SKUS, 1_000_000_000), Settings::new());
+        Some(Self { server, shop, crowd: Crowd::of(BUYERS, "buyer"), database })
     }
+
+    /// Stops the server under load and starts it again. Gives how long after that the shop served.
+    async fn stop_and_start(&mut self, client: &Client, how: Stop) -> Duration {
+        let order = place(client).await.body;
+        self.crowd.start(client);
+        self.server.stop(how);
+        is_told_that_the_database_is_away(client, &order).await;
+        self.server.restart();
+        let took = serves_again(client).await;
+        self.everything_is_true(client).await;
+        assert_eq!(client.post(&format!("{}/pay", path_of(&order)), &Value::Null).await.status, 200);
+        took
+    }
+
+    async fn everything_is_true(&mut self, client: &Client) {
+        self.crowd.stop().await;
+        self.crowd.check(client).await;
+        self.shop.verify();
+    }
+}
+
+async fn the_database_goes_and_comes_back(how: Stop, bar: &str, short: usize) {
+    let mut rounds = Rounds::of(bar, short, OUTAGES_FULL);
+    let Some(mut scene) = Scene::set() else { return };
+    let (client, mut longest) = (scene.shop.client(), Duration::ZERO);
+    while rounds.next_round().is_some() {
+        longest = longest.max(scene.stop_and_start(&client, how).await);
+    }
+    rounds.held(format_args!("{} acknowledged requests; served again after {longest:?} at most", scene.crowd.told()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_database_is_stopped_in_good_order() {
+    the_database_goes_and_comes_back(Stop::Fast, "B4 PostgreSQL stopped in good order", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_database_is_stopped_immediately() {
+    the_database_goes_and_comes_back(Stop::Immediate, "B4 PostgreSQL stopped immediately", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_database_is_killed() {
+    the_database_goes_and_comes_back(Stop::Kill, "B4 PostgreSQL killed", 1).await;
+}
+
+/// Which of PostgreSQL's processes is hit.
+#[derive(Debug, Clone, Copy)]
+enum Backend {
+    /// The writer's is told to end: its connection alone is lost.
+    Terminated,
+    /// Any of the shop's is killed (SIGKILL): PostgreSQL ends all others too and recovers from its log.
+    Killed,
+}
+
+impl Backend {
+    async fn hit(self, database: &Database) {
+        let statement = match self {
+            Self::Terminated => {
+                "select pid from pg_stat_activity
+                 where application_name = 'loms' and query like 'with writer as (update%' and pg_terminate_backend(pid)"
+            }
+            Self::Killed => {
+                "select pid from pg_stat_activity where application_name = 'loms' order by random() limit 1"
+            }
+        };
+        let mut connection = PgConnection::connect(&database.url()).await.expect("connected");
+        let victim: i32 = sqlx::query_scalar(statement).fetch_one(&mut connection).await.expect("there is one");
+        if matches!(self, Self::Killed) {
+            signal_process(victim.unsigned_abs(), "KILL");
+            let _ = connection.close().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_of_the_database_is_killed() {
+    let mut rounds = Rounds::of("B4 PostgreSQL's backend killed", 2, OUTAGES_FULL);
+    let Some(mut scene) = Scene::set() else { return };
+    let (client, mut longest) = (scene.shop.client(), Duration::ZERO);
+    while let Some(round) = rounds.next_round() {
+        scene.crowd.start(&client);
+        assert_eq!(place(&client).await.status, 201);
+        let backend = if round % 2 == 0 { Backend::Killed } else { Backend::Terminated };
+        backend.hit(&scene.database).await;
+        let is_back = || async { PgConnection::connect(&scene.database.url()).await.is_ok() };
+        assert!(eventually(PATIENCE, is_back).await, "PostgreSQL does not recover");
+        longest = longest.max(serves_again(&client).await);
+        scene.everything_is_true(&client).await;
+    }
+    rounds.held(format_args!("{} acknowledged requests; served again after {longest:?} at most", scene.crowd.told()));
 }
 
 /// The price list of another house, which can be away.

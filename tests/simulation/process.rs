@@ -5,7 +5,6 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use actix::Actor as _;
@@ -117,9 +116,9 @@ impl Process {
         let memory = Arc::new(MemoryStore::new(Arc::clone(&ground.database), network));
         let store: Arc<dyn Store> = Arc::clone(&memory) as Arc<dyn Store>;
         let clock: Arc<dyn Clock> = Arc::clone(&ground.world.clock) as Arc<dyn Clock>;
-        let available = Arc::new(AtomicBool::new(false));
+        let health = Arc::default();
         let (lifeline, mut journal_ends) = oneshot::channel();
-        let (journal, identity) = Journal::open(Arc::clone(&store), Arc::clone(&clock), available, lifeline).await?;
+        let (journal, identity) = Journal::open(Arc::clone(&store), Arc::clone(&clock), health, lifeline).await?;
         let shelves = in_time(store.shelves_after(None, u32::MAX)).await?;
         let (lifeline, mut keeper_ends) = oneshot::channel();
         let stock_keeper = StockKeeper::new(shelves, journal.clone(), lifeline).start();

@@ -32,11 +32,13 @@ impl Store for Sqlite {
     }
 
     async fn take_order_ids(&self, count: i64) -> Result<Range<i64>, StoreError> {
-        let end: i64 = sqlx::query_scalar("update order_ids set next_id = next_id + $1 returning next_id")
+        // To the end: after the first row sqlx would not tell of a commit that failed.
+        let ends: Vec<i64> = sqlx::query_scalar("update order_ids set next_id = next_id + $1 returning next_id")
             .bind(count)
-            .fetch_one(&self.readers)
+            .fetch_all(&self.readers)
             .await
             .map_err(StoreError)?;
+        let end = ends.into_iter().next().ok_or(StoreError(sqlx::Error::RowNotFound))?;
         Ok(end - count..end)
     }
 

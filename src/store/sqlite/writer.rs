@@ -1,4 +1,7 @@
 //! The one connection that writes.
+//!
+//! Rows that an update returns are read to the end: only then SQLite commits, and after the first row
+//! sqlx would not tell of a commit that failed.
 
 use async_trait::async_trait;
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
@@ -13,6 +16,11 @@ use crate::store::{StoreError, WRITER_DEAD_AFTER_MS, WriteError, Writer, WriterI
 
 use super::batch::{self, Failure};
 use super::{Sqlite, reads, stock_edit};
+
+/// SQLite's result codes: <https://www.sqlite.org/rescode.html>.
+const FULL: &str = "13";
+const READ_ONLY: &str = "8";
+const WRITE_FAILED: &str = "778";
 
 pub(super) struct SqliteWriter {
     connection: SqliteConnection,
@@ -31,7 +39,7 @@ impl Sqlite {
     ) -> Result<(WriterIdentity, Box<dyn Writer>), sqlx::Error> {
         let mut connection = self.writer_options().connect().await?;
         let dead_before = now - chrono::TimeDelta::milliseconds(WRITER_DEAD_AFTER_MS);
-        let row: Option<WriterRow> = sqlx::query_as(
+        let rows: Vec<WriterRow> = sqlx::query_as(
             "update writers set owner = $1, epoch = epoch + 1, seen_at = $2
              where writer_id = (
                  select writer_id from writers where seen_at < $3 order by writer_id limit 1)
@@ -40,9 +48,9 @@ impl Sqlite {
         .bind(owner)
         .bind(now.timestamp_micros())
         .bind(dead_before.timestamp_micros())
-        .fetch_optional(&mut connection)
+        .fetch_all(&mut connection)
         .await?;
-        let row = match row {
+        let row = match rows.into_iter().next() {
             Some(row) => row,
             None => add_writer(&mut connection, owner, now).await?,
         };
@@ -57,7 +65,7 @@ impl Sqlite {
         now: Time,
     ) -> Result<Option<Box<dyn Writer>>, sqlx::Error> {
         let mut connection = self.writer_options().connect().await?;
-        let row: Option<WriterRow> = sqlx::query_as(
+        let rows: Vec<WriterRow> = sqlx::query_as(
             "update writers set epoch = epoch + 1, seen_at = $3
              where writer_id = $1 and owner = $2
              returning writer_id, epoch, last_batch, last_event",
@@ -65,22 +73,24 @@ impl Sqlite {
         .bind(identity.writer_id)
         .bind(identity.owner)
         .bind(now.timestamp_micros())
-        .fetch_optional(&mut connection)
+        .fetch_all(&mut connection)
         .await?;
+        let row = rows.into_iter().next();
         Ok(row.map(|row| Box::new(SqliteWriter::new(connection, &row)) as Box<dyn Writer>))
     }
 }
 
 async fn add_writer(connection: &mut SqliteConnection, owner: i64, now: Time) -> Result<WriterRow, sqlx::Error> {
-    sqlx::query_as(
+    let rows: Vec<WriterRow> = sqlx::query_as(
         "insert into writers (writer_id, owner, epoch, seen_at)
          select coalesce(max(writer_id), 0) + 1, $1, 1, $2 from writers
          returning writer_id, epoch, last_batch, last_event",
     )
     .bind(owner)
     .bind(now.timestamp_micros())
-    .fetch_one(&mut *connection)
-    .await
+    .fetch_all(&mut *connection)
+    .await?;
+    rows.into_iter().next().ok_or(sqlx::Error::RowNotFound)
 }
 
 impl SqliteWriter {
@@ -150,8 +160,16 @@ pub(super) async fn commit(
 ) -> Result<Vec<Verdict>, WriteError> {
     match execute(connection, "commit").await {
         Ok(()) => Ok(verdicts),
+        Err(source) if surely_not_written(&source.0) => Err(WriteError::NotWritten(source)),
         Err(source) => Err(WriteError::InDoubt { verdicts, source }),
     }
+}
+
+/// The disk had no room for the transaction, or did not let it be written: the last page of it, which
+/// has the mark of the commit, is not in the log. (After a failed fsync it may be.)
+fn surely_not_written(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| [FULL, READ_ONLY, WRITE_FAILED].contains(&&*code))
 }
 
 async fn execute(connection: &mut SqliteConnection, command: &'static str) -> Result<(), StoreError> {

@@ -18,6 +18,15 @@ pub enum Break {
     DeliveredLate,
 }
 
+/// Where a batch is held up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// It was sent, and has not arrived.
+    OnItsWay,
+    /// It is written, and its answer under way.
+    ItsAnswer,
+}
+
 /// Whether a batch with changes begins in these bytes.
 pub fn is_batch(chunk: &Chunk<'_>) -> bool {
     chunk.direction == Direction::ToServer && parameters_bound(chunk.bytes).is_some_and(|count| count >= PARAMETERS_MIN)
@@ -71,6 +80,32 @@ pub fn break_next_batch(proxy: &TcpProxy, how: Break) -> tokio::sync::oneshot::R
         action
     });
     breaks
+}
+
+/// Holds up the first batch from now on, or its answer, until there is another hook; tells when it does.
+pub fn hold_next_batch(proxy: &TcpProxy, what: Hold) -> tokio::sync::oneshot::Receiver<()> {
+    let (held, holds) = tokio::sync::oneshot::channel();
+    let mut held = Some(held);
+    let mut sent_on = None;
+    proxy.set_hook(move |chunk| {
+        if held.is_none() {
+            return Action::Pass;
+        }
+        let is_batch = is_batch(&chunk);
+        let is_answer = sent_on == Some(chunk.connection) && chunk.direction == Direction::ToClient;
+        if is_batch {
+            sent_on = Some(chunk.connection);
+        }
+        match what {
+            Hold::OnItsWay if is_batch => {}
+            Hold::ItsAnswer if is_answer => {}
+            Hold::OnItsWay | Hold::ItsAnswer => return Action::Pass,
+        }
+        // The test may have stopped waiting.
+        held.take().map(|held| held.send(()));
+        Action::Stall
+    });
+    holds
 }
 
 #[test]

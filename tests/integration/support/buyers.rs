@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -15,6 +16,8 @@ use super::fragile_shop::{order_of, path_of};
 
 /// SKUs of the shop that the buyers choose from.
 pub const SKUS: usize = 8;
+/// Who was refused comes again, but not at once.
+const REFUSED_PAUSE: Duration = Duration::from_millis(10);
 
 /// One buyer and what it knows.
 pub struct Buyer {
@@ -30,6 +33,10 @@ pub struct Buyer {
     /// Keys of orders of which it was said that nothing was changed.
     refused: Vec<(String, Value)>,
     pub told: usize,
+    /// The longest wait for an answer that nothing was changed.
+    pub refused_after_max: Duration,
+    /// The longest wait for an answer that it is not known.
+    pub doubted_after_max: Duration,
 }
 
 enum Open {
@@ -52,8 +59,18 @@ enum Told {
 
 impl Buyer {
     pub fn new(name: &str) -> Self {
-        let (orders, open, refused) = (HashMap::new(), Vec::new(), Vec::new());
-        Self { name: name.to_owned(), step: 0, key: 0, cart: Value::Null, orders, open, refused, told: 0 }
+        Self {
+            name: name.to_owned(),
+            step: 0,
+            key: 0,
+            cart: Value::Null,
+            orders: HashMap::new(),
+            open: Vec::new(),
+            refused: Vec::new(),
+            told: 0,
+            refused_after_max: Duration::ZERO,
+            doubted_after_max: Duration::ZERO,
+        }
     }
 
     /// Goes on until told to stop, or until something is open.
@@ -131,6 +148,7 @@ impl Buyer {
     }
 
     async fn ask(&mut self, client: &Client, method: Method, path: &str, key: Option<&str>, body: &Value) -> Told {
+        let asked = Instant::now();
         let Ok(answer) = try_answered(client.request(method, path, key).json(body)).await else {
             return Told::Unknown;
         };
@@ -140,7 +158,13 @@ impl Buyer {
         }
         assert!(answer.headers.contains_key("Retry-After"), "{answer:?}");
         let detail = answer.body["detail"].as_str().unwrap_or_default();
-        if detail.contains("nothing was changed") { Told::Refused } else { Told::Unknown }
+        if !detail.contains("nothing was changed") {
+            self.doubted_after_max = self.doubted_after_max.max(asked.elapsed());
+            return Told::Unknown;
+        }
+        self.refused_after_max = self.refused_after_max.max(asked.elapsed());
+        tokio::time::sleep(REFUSED_PAUSE).await;
+        Told::Refused
     }
 
     /// Everything that was told is there, with the same content; nothing is there of which it was

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::client::{Answer, Client};
 use super::postgres::Database;
-use super::program::{Program, Settings};
+use super::program::{Program, Settings, without_settings};
 
 /// Where a shop keeps its books.
 pub enum Ground {
@@ -89,7 +89,8 @@ impl Shop {
     /// Fails where the books are wrong: see `loms verify`.
     pub fn verify(&self) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_loms"));
-        command.arg("verify").current_dir(self.program.folder()).env_remove("DATABASE_URL");
+        without_settings(&mut command);
+        command.arg("verify").current_dir(self.program.folder());
         match &self.ground {
             Ground::Sqlite => &mut command,
             Ground::Postgres(database) => command.env("DATABASE_URL", database.url()),

@@ -5,6 +5,8 @@
 pub mod batches;
 pub mod buyers;
 pub mod client;
+pub mod crowd;
+pub mod distant_shop;
 pub mod fragile_shop;
 pub mod notifier;
 pub mod postgres;
@@ -14,5 +16,6 @@ pub mod program;
 pub mod receiver;
 pub mod rounds;
 pub mod shop;
+pub mod small_disk;
 pub mod tcp_proxy;
 pub mod witness;

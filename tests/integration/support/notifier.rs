@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::private_server::{signal_process, wait_at_most};
-use super::program::Program;
+use super::program::{Program, without_settings};
 
 const STOP_TIME_MAX: Duration = Duration::from_secs(30);
 
@@ -19,7 +19,9 @@ impl Notifier {
     /// Takes events from this broker, on the program's database and in its folder.
     pub fn start(program: &Program, amqp_url: &str, settings: &[(&str, &str)]) -> Self {
         let database_url = program.variable("DATABASE_URL").expect("a program with a database of its own");
-        let process = Command::new(env!("CARGO_BIN_EXE_loms"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_loms"));
+        without_settings(&mut command);
+        let process = command
             .arg("notifications")
             .envs([("DATABASE_URL", database_url), ("AMQP_URL", amqp_url), ("LOMS_LOG", "warn")])
             .envs(settings.iter().copied())

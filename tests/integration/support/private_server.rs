@@ -37,11 +37,16 @@ pub enum Stop {
 impl PrivateServer {
     /// Makes a server and starts it; `None`, and a printed reason, where PostgreSQL is not installed.
     pub fn start() -> Option<Self> {
+        Self::start_in(&std::env::temp_dir(), &[])
+    }
+
+    /// The same with its files somewhere else, made by `initdb` with further arguments.
+    pub fn start_in(place: &Path, arguments: &[&str]) -> Option<Self> {
         let Some(programs) = find_programs() else {
             eprintln!("skipped: PostgreSQL's server programs are not installed; run the tests with `make test`");
             return None;
         };
-        let folder = tempfile::Builder::new().prefix("loms-postgres.").tempdir().expect("a temporary folder");
+        let folder = tempfile::Builder::new().prefix("loms-postgres.").tempdir_in(place).expect("a folder");
         if is_root() {
             let owner = Command::new("chown").arg("postgres").arg(folder.path()).status();
             assert!(owner.expect("chown runs").success(), "there is no user postgres to run the server");
@@ -50,6 +55,7 @@ impl PrivateServer {
         let initdb = server
             .program("initdb")
             .args(["--pgdata=state", "--username=loms", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8"])
+            .args(arguments)
             .output()
             .expect("initdb runs");
         assert!(initdb.status.success(), "initdb: {}", String::from_utf8_lossy(&initdb.stderr));
@@ -87,6 +93,15 @@ impl PrivateServer {
             let _ = process.wait();
             panic!("the server did not stop within {STOP_TIME_MAX:?}:\n{}", self.log());
         }
+    }
+
+    /// Whether it has ended by itself; then it may be started again.
+    pub fn has_ended(&mut self) -> bool {
+        let ended = self.process.as_mut().is_none_or(|process| process.try_wait().expect("a child's state").is_some());
+        if ended {
+            self.process = None;
+        }
+        ended
     }
 
     /// Starts the stopped or killed server again, on the same port and files.

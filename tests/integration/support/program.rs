@@ -120,19 +120,44 @@ impl Program {
         })
     }
 
+    /// Waits until it ends by itself.
+    pub fn wait_for_end(&mut self, limit: Duration) -> ExitStatus {
+        let mut process = self.process.take().expect("the program runs");
+        wait_at_most(&mut process, limit).unwrap_or_else(|| {
+            let _ = process.kill();
+            let _ = process.wait();
+            panic!("the program did not end within {limit:?}:\n{}", self.output());
+        })
+    }
+
     /// Starts it again in the same folder, with the same settings.
     pub fn restart(&mut self) {
         assert!(self.process.is_none(), "the program still runs");
         self.launch().unwrap_or_else(|why| panic!("{why}"));
     }
 
+    /// The same, without waiting until it serves.
+    pub fn begin_restart(&mut self) {
+        assert!(self.process.is_none(), "the program still runs");
+        self.spawn().unwrap_or_else(|why| panic!("{why}"));
+    }
+
     fn launch(&mut self) -> Result<(), String> {
-        let mut command = Command::new(&self.settings.executable);
-        for (name, _) in std::env::vars_os() {
-            if SETTINGS.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
-                command.env_remove(name);
-            }
+        let announced = self.spawn()?;
+        if let Ok(url) = announced.recv_timeout(START_TIME_MAX) {
+            self.url = url;
+            return Ok(());
         }
+        let mut process = self.process.take().expect("it was started");
+        let _ = process.kill();
+        let status = process.wait().expect("ended");
+        Err(format!("the program did not serve ({status}):\n{}", self.output()))
+    }
+
+    /// Gives where its address will be told.
+    fn spawn(&mut self) -> Result<mpsc::Receiver<String>, String> {
+        let mut command = Command::new(&self.settings.executable);
+        without_settings(&mut command);
         command.args(&self.settings.arguments).envs(self.settings.environment.iter().cloned());
         command.current_dir(self.folder.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| format!("the program does not start: {error}"))?;
@@ -141,19 +166,8 @@ impl Program {
         let (announce, announced) = mpsc::channel();
         self.output.read(child.stdout.take().expect("piped"), announce.clone());
         self.output.read(child.stderr.take().expect("piped"), announce);
-        let process = self.process.insert(child);
-        match announced.recv_timeout(START_TIME_MAX) {
-            Ok(url) => {
-                self.url = url;
-                Ok(())
-            }
-            Err(_) => {
-                let _ = process.kill();
-                let status = process.wait().expect("ended");
-                self.process = None;
-                Err(format!("the program did not serve ({status}):\n{}", self.output()))
-            }
-        }
+        self.process = Some(child);
+        Ok(announced)
     }
 }
 
@@ -193,6 +207,15 @@ impl Output {
 
     fn text(&self) -> String {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The command will know nothing of the settings of the one who runs the tests.
+pub fn without_settings(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        if SETTINGS.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+            command.env_remove(name);
+        }
     }
 }
 
