@@ -39,7 +39,7 @@ async fn every_answer_is_true_though_the_connection_breaks(how: Break, what: &st
     };
     let client = shop.client();
     while breaks.next_round().is_some() {
-        crowd.start(&client);
+        crowd.start(&client).await;
         let broken = break_next_batch(&proxy, how);
         tokio::time::timeout(PATIENCE, broken).await.expect("a batch within the time limit").expect("broken");
         if how == Break::DeliveredLate {
@@ -74,7 +74,7 @@ async fn a_batch_that_arrives_late_misleads_nobody() {
 async fn a_black_hole_ends_no_promise(connections_survive: bool) {
     let Some(mut scene) = DistantShop::open(BUYERS).await else { return };
     let client = scene.shop.client();
-    scene.crowd.start(&client);
+    scene.crowd.start(&client).await;
     assert!(eventually(PATIENCE, || is_served(&client)).await);
     scene.proxy.black_hole();
     let began = Instant::now();
@@ -126,7 +126,7 @@ async fn a_read_whose_answer_never_comes_is_given_up() {
 async fn a_doubt_is_cleared_up_though_the_next_connection_dies_too() {
     let Some(mut scene) = DistantShop::open(BUYERS).await else { return };
     let client = scene.shop.client();
-    scene.crowd.start(&client);
+    scene.crowd.start(&client).await;
     let (mut cut, mut lost) = (None, None);
     let (dies, died) = tokio::sync::oneshot::channel();
     let mut dies = Some(dies);

@@ -8,6 +8,10 @@ use tokio::task::JoinSet;
 
 use super::buyers::Buyer;
 use super::client::Client;
+use super::fragile_shop::order_of;
+
+/// Meanwhile each of the others has bought something too.
+const ORDERS_AHEAD: usize = 5;
 
 #[derive(Default)]
 pub struct Crowd {
@@ -24,8 +28,11 @@ impl Crowd {
         Self { buyers, ..Self::default() }
     }
 
-    /// All buy, until they are told to stop or cannot go on.
-    pub fn start(&mut self, client: &Client) {
+    /// All buy, until they are told to stop or cannot go on. Returns when they are at it.
+    ///
+    /// # Panics
+    /// Where nothing can be bought.
+    pub async fn start(&mut self, client: &Client) {
         self.stop = Arc::default();
         for mut buyer in std::mem::take(&mut self.buyers) {
             let (client, stop) = (client.clone(), Arc::clone(&self.stop));
@@ -33,6 +40,10 @@ impl Crowd {
                 buyer.buy(&client, &stop).await;
                 buyer
             });
+        }
+        for _ in 0..ORDERS_AHEAD {
+            let placed = client.post("/orders", &order_of("early-bird", "S0", 1)).await;
+            assert_eq!(placed.status, 201, "{placed:?}");
         }
     }
 
