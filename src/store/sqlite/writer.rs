@@ -4,6 +4,7 @@
 //! sqlx would not tell of a commit that failed.
 
 use async_trait::async_trait;
+use sqlx::error::DatabaseError;
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 
 use crate::domain::stock::Shelf;
@@ -168,7 +169,7 @@ pub(super) async fn commit(
 /// The disk had no room for the transaction, or did not let it be written: the last page of it, which
 /// has the mark of the commit, is not in the log. (After a failed fsync it may be.)
 fn surely_not_written(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
+    let code = error.as_database_error().and_then(DatabaseError::code);
     code.is_some_and(|code| [FULL, READ_ONLY, WRITE_FAILED].contains(&&*code))
 }
 
