@@ -12,10 +12,12 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
+use sqlx::error::DatabaseError;
+use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, SqlitePool};
 
-use super::{CONNECT_MS_MAX, OpenError, READERS_MAX, STATEMENT_MS_MAX};
+use super::{CONNECT_MS_MAX, OpenError, READERS_MAX, STATEMENT_MS_MAX, StoreError};
 
 /// Up to 3.51.2 SQLite can corrupt a WAL that is reset while it is read.
 const VERSION_MIN: (u32, u32, u32) = (3, 51, 3);
@@ -25,6 +27,9 @@ const WAL_PAGES: &str = "10000";
 /// What the writing connection keeps of the file: the indexes over users and SKUs, which orders hit
 /// anywhere, else are read from the disk's cache page by page. Negative: in KiB.
 const WRITER_CACHE: &str = "-65536";
+
+/// The result code of a write on a connection that cannot write.
+const READ_ONLY: &str = "8";
 
 pub struct Sqlite {
     readers: SqlitePool,
@@ -68,6 +73,19 @@ impl Sqlite {
     fn writer_options(&self) -> SqliteConnectOptions {
         self.options.clone().pragma("cache_size", WRITER_CACHE)
     }
+}
+
+/// After a write. A connection that was opened while the disk took no writes would never write again,
+/// though the disk does: it is closed.
+fn give_back<T>(
+    mut connection: PoolConnection<sqlx::Sqlite>,
+    written: Result<T, sqlx::Error>,
+) -> Result<T, StoreError> {
+    let code = written.as_ref().err().and_then(sqlx::Error::as_database_error).and_then(DatabaseError::code);
+    if code.is_some_and(|code| code == READ_ONLY) {
+        connection.close_on_drop();
+    }
+    written.map_err(StoreError)
 }
 
 fn parse_version(text: &str) -> Option<(u32, u32, u32)> {

@@ -8,7 +8,7 @@ use crate::store::StoreError;
 use crate::store::notification_log::{Attempt, Known, Notification, NotificationFilter, NotificationLog};
 use crate::store::reading::{self, NotificationRow};
 
-use super::{Sqlite, json};
+use super::{Sqlite, give_back, json};
 
 #[async_trait]
 impl NotificationLog for Sqlite {
@@ -22,7 +22,8 @@ impl NotificationLog for Sqlite {
     }
 
     async fn record(&self, attempts: &[Attempt<'_>]) -> Result<(), StoreError> {
-        sqlx::query(
+        let mut connection = self.readers.acquire().await.map_err(StoreError)?;
+        let recorded = sqlx::query(
             "insert into notifications (event_id, channel, user_id, order_id, status, outcome, attempts, reason,
                                         attempted_at, next_attempt_at)
              select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,
@@ -34,10 +35,9 @@ impl NotificationLog for Sqlite {
              where notifications.outcome <> 'sent'",
         )
         .bind(json(&attempts.iter().map(row).collect::<Vec<_>>()))
-        .execute(&self.readers)
-        .await
-        .map(drop)
-        .map_err(StoreError)
+        .execute(&mut *connection)
+        .await;
+        give_back(connection, recorded).map(drop)
     }
 
     async fn due(&self, now: Time, limit: u32) -> Result<Vec<EventId>, StoreError> {
@@ -75,7 +75,8 @@ impl NotificationLog for Sqlite {
     }
 
     async fn set_contact(&self, user: &UserId, contact: &Contact, now: Time) -> Result<(), StoreError> {
-        sqlx::query(
+        let mut connection = self.readers.acquire().await.map_err(StoreError)?;
+        let set = sqlx::query(
             "insert into contacts (user_id, email, locale, updated_at) values ($1, $2, $3, $4)
              on conflict (user_id) do update set
                  email = excluded.email, locale = excluded.locale, updated_at = excluded.updated_at",
@@ -84,10 +85,9 @@ impl NotificationLog for Sqlite {
         .bind(contact.email.as_str())
         .bind(contact.locale.as_str())
         .bind(now.timestamp_micros())
-        .execute(&self.readers)
-        .await
-        .map(drop)
-        .map_err(StoreError)
+        .execute(&mut *connection)
+        .await;
+        give_back(connection, set).map(drop)
     }
 }
 

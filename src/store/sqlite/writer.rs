@@ -16,11 +16,10 @@ use crate::store::settle::{Trial, settle};
 use crate::store::{StoreError, WRITER_DEAD_AFTER_MS, WriteError, Writer, WriterIdentity};
 
 use super::batch::{self, Failure};
-use super::{Sqlite, reads, stock_edit};
+use super::{READ_ONLY, Sqlite, reads, stock_edit};
 
 /// SQLite's result codes: <https://www.sqlite.org/rescode.html>.
 const FULL: &str = "13";
-const READ_ONLY: &str = "8";
 const WRITE_FAILED: &str = "778";
 
 pub(super) struct SqliteWriter {
