@@ -11,7 +11,7 @@ use actix::{Actor, Addr, Arbiter};
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::web;
 use anyhow::{Context, anyhow, bail};
-use metrics_exporter_prometheus::PrometheusHandle;
+use futures_util::future::select_all;
 use secrecy::ExposeSecret;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
@@ -54,8 +54,13 @@ struct Parts {
     relay: Addr<OutboxRelay>,
     /// Of the StockKeeper, the Journal and the outbox relay.
     thread: Arbiter,
-    /// Each ends when its actor does.
-    lifelines: [oneshot::Receiver<()>; 2],
+    lifelines: Vec<Lifeline>,
+}
+
+/// Of a part without which the process must not go on: it ends when the part does, however that ends.
+struct Lifeline {
+    part: &'static str,
+    ends: oneshot::Receiver<()>,
 }
 
 impl Application {
@@ -64,9 +69,20 @@ impl Application {
     /// # Errors
     /// A sentence that names what is missing: the database, the folder, the port, a file.
     pub async fn build(settings: &Settings) -> anyhow::Result<Self> {
-        let metrics = telemetry::metrics()?;
+        Self::build_over(settings, Arc::new(SystemClock), |store| store).await
+    }
+
+    /// The same with another clock, and with something between the program and its database.
+    ///
+    /// # Errors
+    /// As [`Application::build`].
+    pub async fn build_over(
+        settings: &Settings,
+        clock: Arc<dyn Clock>,
+        before: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>,
+    ) -> anyhow::Result<Self> {
         let io = Builder::new_multi_thread().worker_threads(1).thread_name("io").enable_all().build()?;
-        match Self::build_on(settings, metrics, io.handle().clone()).await {
+        match Self::build_on(settings, io.handle().clone(), clock, before).await {
             Ok(parts) => Ok(Self { parts, io }),
             Err(error) => {
                 io.shutdown_background();
@@ -75,14 +91,19 @@ impl Application {
         }
     }
 
-    async fn build_on(settings: &Settings, metrics: PrometheusHandle, io: Handle) -> anyhow::Result<Parts> {
+    async fn build_on(
+        settings: &Settings,
+        io: Handle,
+        clock: Arc<dyn Clock>,
+        before: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>,
+    ) -> anyhow::Result<Parts> {
+        let metrics = telemetry::metrics()?;
         // Before anything is written: a taken port is the likeliest mistake.
         let listener = TcpListener::bind(settings.listen)
             .with_context(|| format!("LOMS_LISTEN: cannot listen on {}", settings.listen))?;
         let address = listener.local_addr()?;
         let products = products(settings, io.clone())?;
-        let store = open_store(settings, &io).await?;
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let store = before(open_store(settings, &io).await?);
         let health = Arc::new(Health::default());
 
         let thread = Arbiter::new();
@@ -92,7 +113,8 @@ impl Application {
         let shelves = load_shelves(&store, &io).await?;
         let (stock_keeper, keeper_ends) = start_stock_keeper(&thread, shelves, journal.clone());
         let outbox = Outbox { settings, store: &store, io: &io, clock: &clock };
-        let (relay, backlog) = outbox.start_relay(&thread, journal.clone(), identity).await?;
+        let (outlet, outlet_ends) = outbox.outlet()?;
+        let (relay, backlog, relay_ends) = outbox.start_relay(&thread, outlet, journal.clone(), identity).await?;
 
         let order_ids = OrderIds::new(Arc::clone(&store), io.clone());
         let directory = Directory::default();
@@ -102,7 +124,8 @@ impl Application {
         let api = web::Data::new(Api::new(core, products, settings.currency, payment_timeout, watched));
         let workers = std::thread::available_parallelism().map_or(2, usize::from);
         let server = http::serve(api.clone(), listener, workers)?;
-        Ok(Parts { address, server, api, relay, thread, lifelines: [journal_ends, keeper_ends] })
+        let lifelines = [journal_ends, keeper_ends, relay_ends].into_iter().chain(outlet_ends).collect();
+        Ok(Parts { address, server, api, relay, thread, lifelines })
     }
 
     #[must_use]
@@ -116,14 +139,15 @@ impl Application {
     /// Where a part that everything stands on has ended: the process must be started again.
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
         let Self { parts, io } = self;
-        let Parts { server, api, relay, thread, lifelines: [journal_ends, keeper_ends], .. } = parts;
+        let Parts { server, api, relay, thread, mut lifelines, .. } = parts;
         let handle = server.handle();
         let serving = actix_rt::spawn(server);
-        let deadlines = actix_rt::spawn(deadlines::mind(Arc::clone(&api.core)));
+        let (held, deadlines_end) = Lifeline::of("the minding of deadlines");
+        lifelines.push(deadlines_end);
+        let deadlines = actix_rt::spawn(held_by(held, deadlines::mind(Arc::clone(&api.core))));
         let outcome = tokio::select! {
             () = stop => Ok(()),
-            _ = journal_ends => Err(anyhow!("the journal has ended; start the program again")),
-            _ = keeper_ends => Err(anyhow!("the stock keeper has ended; start the program again")),
+            part = first_end(lifelines) => Err(anyhow!("{part} has ended; start the program again")),
         };
         tracing::info!("stopping");
         deadlines.abort();
@@ -144,12 +168,38 @@ impl Application {
     }
 }
 
+impl Lifeline {
+    /// What the part holds as long as it lives, and what ends with it.
+    fn of(part: &'static str) -> (oneshot::Sender<()>, Self) {
+        let (held, ends) = oneshot::channel();
+        (held, Self { part, ends })
+    }
+}
+
+/// A part that is a task and no actor; a panic drops what it holds, as its end does.
+async fn held_by(lifeline: oneshot::Sender<()>, part: impl Future<Output = ()>) {
+    part.await;
+    drop(lifeline);
+}
+
+/// Gives the part that ends first.
+async fn first_end(lifelines: Vec<Lifeline>) -> &'static str {
+    let end = |Lifeline { part, ends }| {
+        Box::pin(async move {
+            // Nobody sends anything: it is dropped.
+            let _ = ends.await;
+            part
+        })
+    };
+    select_all(lifelines.into_iter().map(end)).await.0
+}
+
 /// Takes no more and waits for the answers to what was admitted.
 async fn drain(handle: &ServerHandle, api: &Api) {
     handle.pause().await;
-    api.admission.close();
+    api.gate.close();
     let began = Instant::now();
-    while api.admission.available_permits() < COMMANDS_UNDER_WAY_MAX {
+    while api.gate.admissible() < COMMANDS_UNDER_WAY_MAX {
         if began.elapsed() > Duration::from_millis(DRAIN_MS_MAX) {
             tracing::warn!("some commands were not answered in time");
             break;
@@ -177,25 +227,28 @@ impl Outbox<'_> {
     async fn start_relay(
         &self,
         thread: &Arbiter,
+        outlet: Box<dyn Outlet>,
         journal: Addr<Journal>,
         identity: WriterIdentity,
-    ) -> anyhow::Result<(Addr<OutboxRelay>, Arc<Backlog>)> {
+    ) -> anyhow::Result<(Addr<OutboxRelay>, Arc<Backlog>, Lifeline)> {
         let store = Arc::clone(self.store);
         let published = self.io.spawn(async move { in_time(store.published(identity.writer_id)).await }).await??;
         let backlog = Arc::new(Backlog::default());
-        let outlet = self.outlet()?;
         let (store, io, clock) = (Arc::clone(self.store), self.io.clone(), Arc::clone(self.clock));
+        let desk = outbox_relay::Desk { store, io, clock };
         let watched = Arc::clone(&backlog);
+        let (lifeline, ends) = Lifeline::of("the outbox relay");
         let relay = OutboxRelay::start_in_arbiter(&thread.handle(), move |_| {
-            OutboxRelay::new(outlet, store, io, clock, journal, published, watched)
+            OutboxRelay::new(outlet, desk, journal, published, watched, lifeline)
         });
-        Ok((relay, backlog))
+        Ok((relay, backlog, ends))
     }
 
-    /// RabbitMQ; or without it the notifier in this process.
-    fn outlet(&self) -> anyhow::Result<Box<dyn Outlet>> {
+    /// RabbitMQ; or without it the notifier in this process, which tries again what failed as long as
+    /// the lifeline holds.
+    fn outlet(&self) -> anyhow::Result<(Box<dyn Outlet>, Option<Lifeline>)> {
         if let Some(url) = &self.settings.amqp_url {
-            return Ok(Box::new(Publisher::new(url.clone(), self.settings.currency.code().to_owned())));
+            return Ok((Box::new(Publisher::new(url.clone(), self.settings.currency.code().to_owned())), None));
         }
         let (store, clock) = (Arc::clone(self.store), Arc::clone(self.clock));
         let notifier = Arc::new(Notifier::new(
@@ -203,8 +256,9 @@ impl Outbox<'_> {
             store.clone(),
             clock.clone(),
         ));
-        self.io.spawn(in_process::retry(Arc::clone(&notifier), store, clock));
-        Ok(Box::new(InProcess(notifier)))
+        let (lifeline, ends) = Lifeline::of("the notifier");
+        self.io.spawn(held_by(lifeline, in_process::retry(Arc::clone(&notifier), store, clock)));
+        Ok((Box::new(InProcess(notifier)), Some(ends)))
     }
 }
 
@@ -237,8 +291,8 @@ async fn start_journal(
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     health: Arc<Health>,
-) -> anyhow::Result<(Addr<Journal>, WriterIdentity, oneshot::Receiver<()>)> {
-    let (lifeline, ends) = oneshot::channel();
+) -> anyhow::Result<(Addr<Journal>, WriterIdentity, Lifeline)> {
+    let (lifeline, ends) = Lifeline::of("the journal");
     let (started, starting) = oneshot::channel();
     thread.spawn(async move {
         // Whoever asked has given up where nobody listens.
@@ -252,8 +306,8 @@ fn start_stock_keeper(
     thread: &Arbiter,
     shelves: Vec<(Sku, Shelf)>,
     journal: Addr<Journal>,
-) -> (Addr<StockKeeper>, oneshot::Receiver<()>) {
-    let (lifeline, ends) = oneshot::channel();
+) -> (Addr<StockKeeper>, Lifeline) {
+    let (lifeline, ends) = Lifeline::of("the stock keeper");
     let stock_keeper =
         StockKeeper::start_in_arbiter(&thread.handle(), move |_| StockKeeper::new(shelves, journal, lifeline));
     (stock_keeper, ends)

@@ -128,3 +128,17 @@ where
 {
     address.do_send(Leave);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_while_an_actor_is_made_harms_no_other() {
+        let live = Live::<OrderId, Order>::new(10);
+        let torn = std::panic::AssertUnwindSafe(|| live.tell(&OrderId(1), Leave, || panic!("planted")));
+        assert!(std::panic::catch_unwind(torn).is_err());
+        assert!((0..100).all(|id| !live.is_live(&OrderId(id))), "every shard can be looked at");
+        assert_eq!(live.count(), 0);
+    }
+}

@@ -34,9 +34,7 @@ const ADOPT_MS: u64 = 5_000;
 pub struct OutboxRelay {
     /// `None` while events are on their way.
     outlet: Option<Box<dyn Outlet>>,
-    store: Arc<dyn Store>,
-    io: Handle,
-    clock: Arc<dyn Clock>,
+    desk: Desk,
     journal: Addr<Journal>,
     /// The writer's last event that the outlet has taken.
     published: EventId,
@@ -50,6 +48,17 @@ pub struct OutboxRelay {
     resting: bool,
     closing: Option<oneshot::Sender<()>>,
     backlog: Arc<Backlog>,
+    /// Dropped with the relay, however it ends: then the process must end too, or events would wait for
+    /// its next start.
+    _lifeline: oneshot::Sender<()>,
+}
+
+/// What events are read with.
+pub struct Desk {
+    pub store: Arc<dyn Store>,
+    /// The runtime on which the store's reading connections and the outlet's sockets live.
+    pub io: Handle,
+    pub clock: Arc<dyn Clock>,
 }
 
 /// How far the outlet is behind, for whoever watches.
@@ -94,22 +103,20 @@ enum RelayError {
 }
 
 impl OutboxRelay {
-    /// Goes on after the last event of this writer that was published.
+    /// Goes on after the last event of this writer that was published. `lifeline` is dropped when the
+    /// relay ends.
     #[must_use]
     pub fn new(
         outlet: Box<dyn Outlet>,
-        store: Arc<dyn Store>,
-        io: Handle,
-        clock: Arc<dyn Clock>,
+        desk: Desk,
         journal: Addr<Journal>,
         published: EventId,
         backlog: Arc<Backlog>,
+        lifeline: oneshot::Sender<()>,
     ) -> Self {
         Self {
             outlet: Some(outlet),
-            store,
-            io,
-            clock,
+            desk,
             journal,
             published,
             committed: published.seq,
@@ -118,6 +125,7 @@ impl OutboxRelay {
             resting: false,
             closing: None,
             backlog,
+            _lifeline: lifeline,
         }
     }
 
@@ -133,10 +141,9 @@ impl OutboxRelay {
         if self.fresh.front().is_some_and(|event| event.id.seq == self.published.seq + 1) {
             let window = self.fresh.len().min(WINDOW_EVENTS_MAX as usize);
             let events = self.fresh.drain(..window).collect();
-            self.relay(hand_over_fresh(Arc::clone(&self.store), outlet, events, self.clock.now()), context);
+            self.relay(hand_over_fresh(self.desk.store(), outlet, events, self.desk.clock.now()), context);
         } else {
-            let store = Arc::clone(&self.store);
-            self.relay(hand_over(store, outlet, self.published, self.clock.now()), context);
+            self.relay(hand_over(self.desk.store(), outlet, self.published, self.desk.clock.now()), context);
         }
     }
 
@@ -155,7 +162,7 @@ impl OutboxRelay {
 
     /// Sockets live on the I/O runtime.
     fn relay(&mut self, relayed: impl Future<Output = Relayed> + Send + 'static, context: &mut Context<Self>) {
-        let relayed = self.io.spawn(relayed).into_actor(self);
+        let relayed = self.desk.io.spawn(relayed).into_actor(self);
         context.spawn(relayed.map(|relayed, relay, context| match relayed {
             Ok(Relayed { outlet, result }) => {
                 relay.outlet = Some(outlet);
@@ -209,7 +216,7 @@ impl OutboxRelay {
             return;
         }
         let Some(outlet) = self.outlet.take() else { return };
-        let relayed = hand_over_abandoned(Arc::clone(&self.store), outlet, self.clock.now(), self.published.writer);
+        let relayed = hand_over_abandoned(self.desk.store(), outlet, self.desk.clock.now(), self.published.writer);
         self.relay(relayed, context);
     }
 
@@ -219,12 +226,18 @@ impl OutboxRelay {
             self.closing = Some(closed);
             return;
         };
-        let close = self.io.spawn(async move { outlet.close().await }).into_actor(self);
+        let close = self.desk.io.spawn(async move { outlet.close().await }).into_actor(self);
         context.spawn(close.map(|_, _, context| {
             // Whoever asked may have stopped waiting.
             let _ = closed.send(());
             context.stop();
         }));
+    }
+}
+
+impl Desk {
+    fn store(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.store)
     }
 }
 

@@ -31,9 +31,11 @@ pub struct Shortage {
 }
 
 impl Shelf {
+    /// Where another process was faster, what is under way to the database may be more than there is:
+    /// that is no less than nothing.
     #[must_use]
     pub fn available(&self) -> i64 {
-        self.on_hand - self.reserved
+        (self.on_hand - self.reserved).max(0)
     }
 }
 

@@ -4,12 +4,13 @@ use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::QueryPayloadError;
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpRequest, HttpResponse, ResponseError};
+use actix_web::{Error, HttpMessage, HttpRequest, HttpResponse, ResponseError};
 
-use tokio::sync::Semaphore;
 use tracing::Instrument;
 
 use super::Shared;
+use super::admission::Admission;
+use super::chunked::{Chunked, Rest};
 use super::problem::Problem;
 
 /// Addresses that answer under any load.
@@ -18,7 +19,7 @@ const ALWAYS_ADMITTED: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 /// Refuses paths that cannot be read, and more requests than may be under way: at once, so that
 /// nobody queues for an answer that comes too late.
 pub async fn admit<B: MessageBody + 'static>(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     if !is_readable(request.uri().path()) {
@@ -26,15 +27,17 @@ pub async fn admit<B: MessageBody + 'static>(
     }
     // The span that the request's log lines stand in: few fields, for it is made for every request.
     let span = tracing::info_span!("request", http.method = request.method().as_str(), http.path = request.path());
+    let _rest = Rest(Chunked::of(&mut request));
     if ALWAYS_ADMITTED.contains(&request.path()) {
         return next.call(request).instrument(span).await;
     }
-    let admission = request.app_data::<Shared>().map(|api| api.admission.clone());
-    // Held until the answer is there.
-    let Some(Ok(_permit)) = admission.map(Semaphore::try_acquire_owned) else {
-        metrics::counter!("loms_requests_refused").increment(1);
+    let Some(admission) = request.app_data::<Shared>().and_then(|api| Admission::new(&api.gate)) else {
+        // The body that came with the request is taken from the connection first: else it would be closed.
+        tokio::task::yield_now().await;
         return Err(Problem::overloaded().into());
     };
+    // Whoever reads the body gives the place back meanwhile.
+    request.extensions_mut().insert(admission.request());
     next.call(request).instrument(span).await
 }
 

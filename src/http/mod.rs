@@ -1,8 +1,10 @@
 //! HTTP: translates requests into commands, and what became of them into answers. No rules of its
 //! own. `routes` shows every address on one screen.
 
+mod admission;
 mod answer;
 mod carts;
+mod chunked;
 mod edge;
 mod idempotency;
 mod notifications;
@@ -25,13 +27,13 @@ use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
 use iso_currency::Currency;
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::sync::Semaphore;
 
+use crate::actors::Core;
 use crate::actors::journal::Health;
 use crate::actors::outbox_relay::Backlog;
-use crate::actors::{COMMANDS_UNDER_WAY_MAX, Core};
 use crate::products::Products;
 
+pub use admission::Gate;
 pub use routes::openapi;
 
 /// How long open connections may take to end once all commands are answered.
@@ -47,8 +49,7 @@ pub struct Api {
     /// How long an order awaits its payment.
     pub payment_timeout: chrono::TimeDelta,
     pub watched: Watched,
-    /// Commands are admitted as long as there is a permit; past it they are refused at once.
-    pub admission: Arc<Semaphore>,
+    pub gate: Arc<Gate>,
     under_way: idempotency::UnderWay,
 }
 
@@ -70,9 +71,8 @@ impl Api {
         payment_timeout: chrono::TimeDelta,
         watched: Watched,
     ) -> Self {
-        let admission = Arc::new(Semaphore::new(COMMANDS_UNDER_WAY_MAX));
         let under_way = idempotency::UnderWay::default();
-        Self { core, products, currency, payment_timeout, watched, admission, under_way }
+        Self { core, products, currency, payment_timeout, watched, gate: Arc::default(), under_way }
     }
 }
 

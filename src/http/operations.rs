@@ -70,7 +70,7 @@ pub async fn metrics_text(api: Shared) -> HttpResponse {
     let count = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
     metrics::gauge!("loms_carts_live").set(count(api.core.directory.carts.count()));
     metrics::gauge!("loms_orders_live").set(count(api.core.directory.orders.count()));
-    metrics::gauge!("loms_requests_admissible").set(count(api.admission.available_permits()));
+    metrics::gauge!("loms_requests_admissible").set(count(api.gate.admissible()));
     let waiting = api.watched.backlog.events.load(Ordering::Relaxed);
     metrics::gauge!("loms_events_waiting").set(count(usize::try_from(waiting).unwrap_or(0)));
     HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(api.watched.metrics.render())

@@ -1,25 +1,29 @@
 //! What handlers are given: bodies within their limits, paths and values that are valid.
 
+use std::cell::RefCell;
+use std::pin::pin;
 use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
-use actix_web::{FromRequest, HttpRequest, web};
+use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use futures_util::StreamExt;
-use futures_util::future::LocalBoxFuture;
+use futures_util::future::{LocalBoxFuture, poll_immediate};
 use serde::de::DeserializeOwned;
 use serde_json::Number;
 
 use crate::domain::{Count, OrderId, Sku, UserId};
 
+use super::admission::{Admitted, Coming};
 use super::problem::Problem;
 
 /// The largest body.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// A body that is larger is read on up to here, so that its sender gets to see the answer.
 const BODY_BYTES_DRAINED_MAX: usize = 8 * 1024 * 1024;
-/// A body is there within this time.
-const BODY_MS_MAX: u64 = 10_000;
+/// A body is there within this time. With the second that a connection is given to end, its client is
+/// gone after ten.
+const BODY_MS_MAX: u64 = 8_000;
 
 /// A JSON body, with its bytes as they came.
 pub struct JsonBody<T> {
@@ -38,11 +42,12 @@ impl<T: DeserializeOwned + 'static> FromRequest for JsonBody<T> {
         let payload = payload.take();
         let is_json = media_type(request.headers()).is_none_or(|media| media == "application/json");
         let announced = announced_bytes(request.headers());
+        let admitted = request.extensions().get::<Admitted>().cloned();
         Box::pin(async move {
             if !is_json {
                 return Err(Problem::unsupported_media_type("application/json"));
             }
-            let bytes = read(payload, announced).await?;
+            let bytes = read(payload, announced, admitted).await?;
             let value = parse(&bytes)?;
             Ok(Self { value, bytes })
         })
@@ -57,11 +62,12 @@ impl FromRequest for CsvBody {
         let payload = payload.take();
         let is_csv = media_type(request.headers()).is_none_or(|media| media == "text/csv");
         let announced = announced_bytes(request.headers());
+        let admitted = request.extensions().get::<Admitted>().cloned();
         Box::pin(async move {
             if !is_csv {
                 return Err(Problem::unsupported_media_type("text/csv"));
             }
-            read(payload, announced).await.map(Self)
+            read(payload, announced, admitted).await.map(Self)
         })
     }
 }
@@ -75,15 +81,25 @@ fn announced_bytes(headers: &HeaderMap) -> usize {
     headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0)
 }
 
-async fn read(payload: Payload, announced: usize) -> Result<web::Bytes, Problem> {
-    let limit = Duration::from_millis(BODY_MS_MAX);
-    match tokio::time::timeout(limit, read_all(payload, announced)).await {
-        Ok(read) => read,
-        Err(_) => Err(Problem::unreadable("the body did not come in time")),
+async fn read(payload: Payload, announced: usize, admitted: Option<Admitted>) -> Result<web::Bytes, Problem> {
+    let coming = RefCell::new(None);
+    let mut reading = pin!(read_all(payload, announced, &coming));
+    if let Some(read) = poll_immediate(reading.as_mut()).await {
+        return read;
     }
+    coming.replace(admitted.as_ref().map(Admitted::wait_for_body));
+    let body = match tokio::time::timeout(Duration::from_millis(BODY_MS_MAX), reading).await {
+        Ok(read) => read?,
+        Err(_) => return Err(Problem::unreadable("the body did not come in time")),
+    };
+    if coming.take().is_none_or(Coming::has_come) { Ok(body) } else { Err(Problem::overloaded()) }
 }
 
-async fn read_all(mut payload: Payload, announced: usize) -> Result<web::Bytes, Problem> {
+async fn read_all(
+    mut payload: Payload,
+    announced: usize,
+    coming: &RefCell<Option<Coming<'_>>>,
+) -> Result<web::Bytes, Problem> {
     if announced > BODY_BYTES_DRAINED_MAX {
         return Err(Problem::payload_too_large(BODY_BYTES_MAX));
     }
@@ -92,12 +108,14 @@ async fn read_all(mut payload: Payload, announced: usize) -> Result<web::Bytes, 
     let first = payload.next().await.transpose().map_err(torn)?.unwrap_or_default();
     let mut body = web::BytesMut::new();
     let mut read = first.len();
+    make_room(coming, read)?;
     while let Some(chunk) = payload.next().await {
         if body.is_empty() {
             body.extend_from_slice(&first);
         }
         let chunk = chunk.map_err(torn)?;
         read += chunk.len();
+        make_room(coming, read)?;
         if read <= BODY_BYTES_MAX {
             body.extend_from_slice(&chunk);
         } else if read > BODY_BYTES_DRAINED_MAX {
@@ -108,6 +126,11 @@ async fn read_all(mut payload: Payload, announced: usize) -> Result<web::Bytes, 
         return Err(Problem::payload_too_large(BODY_BYTES_MAX));
     }
     Ok(if body.is_empty() { first } else { body.freeze() })
+}
+
+fn make_room(coming: &RefCell<Option<Coming<'_>>>, bytes: usize) -> Result<(), Problem> {
+    let has_room = coming.borrow_mut().as_mut().is_none_or(|coming| coming.has_room_for(bytes));
+    if has_room { Ok(()) } else { Err(Problem::overloaded()) }
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use actix::Actor as _;
 use async_trait::async_trait;
+use futures_util::future::select;
 use loms::actors::directory::Directory;
 use loms::actors::journal::{self, Journal};
 use loms::actors::order_ids::OrderIds;
@@ -125,24 +126,24 @@ impl Process {
         let published = in_time(memory.published(identity.writer_id)).await?;
         let outlet = Box::new(Exchange { link: Arc::clone(&self.link), broker: Arc::clone(&ground.broker) });
         let io = Handle::current();
+        let desk = outbox_relay::Desk { store: Arc::clone(&store), io: io.clone(), clock: Arc::clone(&clock) };
+        let (lifeline, relay_ends) = oneshot::channel();
         let backlog = Arc::new(Backlog::default());
-        let relay = OutboxRelay::new(
-            outlet,
-            Arc::clone(&store),
-            io.clone(),
-            Arc::clone(&clock),
-            journal.clone(),
-            published,
-            backlog,
-        );
-        let relay = relay.start();
+        let relay = OutboxRelay::new(outlet, desk, journal.clone(), published, backlog, lifeline).start();
         let order_ids = OrderIds::new(Arc::clone(&store), io.clone());
         let directory = Directory::default();
         let core = Arc::new(Core { store, io, clock, journal, stock_keeper, order_ids, directory });
         let deadlines = tokio::task::spawn_local(deadlines::mind(Arc::clone(&core))).abort_handle();
         *self.parts.borrow_mut() = Some(Parts { core, relay, deadlines });
         self.link.world.trace.note(format_args!("{} serves as writer {}", self.link, identity.writer_id));
-        futures_util::future::select(&mut journal_ends, &mut keeper_ends).await;
+        let torn = Box::pin(async {
+            let _ = relay_ends.await;
+            // Where it is told to stop, the relay is the first to end, and no loss.
+            if self.stopping.get() {
+                std::future::pending::<()>().await;
+            }
+        });
+        select(select(&mut journal_ends, &mut keeper_ends), torn).await;
         self.link.world.trace.note(format_args!("{} has lost a part and ends", self.link));
         Ok(())
     }

@@ -171,6 +171,14 @@ impl Program {
     }
 }
 
+/// The memory that a process holds.
+pub fn resident_bytes(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("a running process");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("its memory");
+    let kibibytes: u64 = line.split_whitespace().nth(1).and_then(|text| text.parse().ok()).expect("a number");
+    kibibytes * 1024
+}
+
 impl Drop for Program {
     fn drop(&mut self) {
         if let Some(process) = &mut self.process {

@@ -1,0 +1,121 @@
+//! How many requests may be under way at once. A request that waits for its own client's body counts
+//! for nothing meanwhile: slow clients do not stand in the way of others.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::actors::COMMANDS_UNDER_WAY_MAX;
+
+/// A body up to this size may wait for its rest beside any number of others.
+const SMALL_BODY_BYTES_MAX: usize = 16 * 1024;
+/// How many larger ones may.
+const LARGE_BODIES_COMING_MAX: usize = 256;
+
+/// Of one server.
+pub struct Gate {
+    /// Commands are admitted as long as there is a permit; past it they are refused at once.
+    commands: Arc<Semaphore>,
+    large_bodies: Arc<Semaphore>,
+}
+
+/// Holds a request's place until it is answered, or dropped without an answer.
+pub struct Admission(Admitted);
+
+/// A request that was admitted.
+#[derive(Clone)]
+pub struct Admitted {
+    gate: Arc<Gate>,
+    permit: Rc<RefCell<Option<OwnedSemaphorePermit>>>,
+}
+
+/// A body that comes in pieces. Its request holds no permit as long as this lives.
+pub struct Coming<'a> {
+    request: &'a Admitted,
+    large: Option<OwnedSemaphorePermit>,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self {
+            commands: Arc::new(Semaphore::new(COMMANDS_UNDER_WAY_MAX)),
+            large_bodies: Arc::new(Semaphore::new(LARGE_BODIES_COMING_MAX)),
+        }
+    }
+}
+
+impl Gate {
+    /// Nobody is admitted any more.
+    pub fn close(&self) {
+        self.commands.close();
+    }
+
+    /// How many more would be admitted now.
+    #[must_use]
+    pub fn admissible(&self) -> usize {
+        self.commands.available_permits()
+    }
+}
+
+impl Admission {
+    /// `None` where as many as may be are under way.
+    #[must_use]
+    pub fn new(gate: &Arc<Gate>) -> Option<Self> {
+        let admitted = Admitted { gate: Arc::clone(gate), permit: Rc::default() };
+        admitted.enter().then_some(Self(admitted))
+    }
+
+    /// For whoever reads the request's body.
+    #[must_use]
+    pub fn request(&self) -> Admitted {
+        self.0.clone()
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+impl Admitted {
+    /// Its body is not there yet.
+    #[must_use]
+    pub fn wait_for_body(&self) -> Coming<'_> {
+        self.leave();
+        Coming { request: self, large: None }
+    }
+
+    fn leave(&self) {
+        self.permit.take();
+    }
+
+    fn enter(&self) -> bool {
+        let permit = Arc::clone(&self.gate.commands).try_acquire_owned().ok();
+        if permit.is_none() {
+            metrics::counter!("loms_requests_refused").increment(1);
+        }
+        *self.permit.borrow_mut() = permit;
+        self.permit.borrow().is_some()
+    }
+}
+
+impl Coming<'_> {
+    /// Whether there is room for a body of which so much has come.
+    #[must_use]
+    pub fn has_room_for(&mut self, bytes: usize) -> bool {
+        if bytes > SMALL_BODY_BYTES_MAX && self.large.is_none() {
+            self.large = Arc::clone(&self.request.gate.large_bodies).try_acquire_owned().ok();
+            return self.large.is_some();
+        }
+        true
+    }
+
+    /// It is there; whether its request is admitted.
+    #[must_use]
+    pub fn has_come(self) -> bool {
+        self.request.enter()
+    }
+}
