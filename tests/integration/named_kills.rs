@@ -263,5 +263,5 @@ async fn a_kill_between_publishing_and_marking_loses_nothing_and_repeats_nothing
     let again = heard.events.len() - heard.ids().len();
     assert!(again >= rounds.total() / 2, "they were marked before the kill");
     shop.assert_books_are_right();
-    rounds.held(format_args!("{} events, {again} of them published again; each told once", 2 * orders));
+    rounds.held(format_args!("{} events, {again} copies more; each told once", 2 * orders));
 }
