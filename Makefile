@@ -1,7 +1,7 @@
 # `make` lists the tasks. `make check` is exactly what CI runs.
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test simulate faults check fmt fmt-check clippy doc deny advisories typos bench tools clean
+.PHONY: help run build test simulate faults mutants fuzz schemathesis check fmt fmt-check clippy doc deny advisories typos bench tools clean
 
 # So that warnings are errors in every check, and in no other build.
 WARNINGS := -D warnings
@@ -29,6 +29,17 @@ faults: tools ## try every fault in full, which takes hours: SHARE=0.1 of it, ON
 	LOMS_FAULTS=$(or $(SHARE),1) LOMS_FAULTS_REPORT=$(CURDIR)/target/faults.md \
 	tests/with-postgres.sh cargo nextest run --locked --profile faults --no-capture --test integration $(ONLY)
 	@cat target/faults.md
+
+# Not a part of `check`: each of them builds the program anew.
+mutants: tools ## plant every bug of tests/mutants/ alone, and see its test fail: ONLY=timer some of them
+	tests/with-postgres.sh tests/run-mutants.sh $(ONLY)
+
+# Needs a C++ compiler, and no other Rust than the tests.
+fuzz: ## give parsers bytes that nobody would send, each for SECONDS=60: TARGET=message one of them
+	fuzz/run $(or $(SECONDS),60) $(TARGET)
+
+schemathesis: ## ask the program CASES=3000 times what its OpenAPI document allows, and what not; needs Python
+	tests/schemathesis.sh $(CASES)
 
 check: fmt-check clippy doc deny typos test ## everything that CI runs
 

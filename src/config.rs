@@ -228,7 +228,9 @@ fn refuse_unknown(names: impl Iterator<Item = String>) -> Result<(), ConfigError
     }
 }
 
-fn payment_timeout(text: &str) -> Result<Duration, ConfigError> {
+/// # Errors
+/// [`ConfigError::Value`] for what is no duration, or none that an order may have.
+pub fn payment_timeout(text: &str) -> Result<Duration, ConfigError> {
     let range = PAYMENT_TIMEOUT_MS_MIN..=PAYMENT_TIMEOUT_MS_MAX;
     match humantime::parse_duration(text) {
         Ok(timeout) if range.contains(&timeout.as_millis()) => Ok(timeout),

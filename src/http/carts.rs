@@ -25,6 +25,7 @@ use super::{Api, Shared};
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewItem {
+    #[schema(value_type = Sku, inline)]
     pub sku: String,
     /// 1 to 1,000,000.
     #[schema(value_type = i64, minimum = 1, maximum = 1_000_000)]
@@ -33,7 +34,7 @@ pub struct NewItem {
 
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-struct NewCount {
+pub struct NewCount {
     /// 1 to 1,000,000.
     #[schema(value_type = i64, minimum = 1, maximum = 1_000_000)]
     count: Number,
@@ -74,7 +75,7 @@ struct CartItemBody<'a> {
 /// Adds to a cart.
 ///
 /// Counts of the same SKU add up. The stock must cover what the cart then holds of it.
-#[utoipa::path(tag = "Checkout", request_body = NewItem, params(("user" = String, Path)),
+#[utoipa::path(tag = "Checkout", request_body = NewItem, params(("user" = inline(UserId), Path)),
     responses((status = 200, body = CartBody), Problems))]
 #[post("/carts/{user}/items")]
 pub async fn add_item(
@@ -84,8 +85,7 @@ pub async fn add_item(
     body: JsonBody<NewItem>,
 ) -> Result<HttpResponse, Problem> {
     let user = request::user(&path)?;
-    let sku = request::sku(&body.value.sku)?;
-    let count = request::count(&body.value.count)?;
+    let (sku, count) = body.value.read()?;
     let keyed = key_of(&request, &body.bytes)?;
     let act = async |key| {
         let cart = add(&api, &user, sku, count, key).await?;
@@ -99,7 +99,7 @@ pub async fn add_item(
 }
 
 /// Sets the count of a SKU in a cart.
-#[utoipa::path(tag = "Checkout", request_body = NewCount, params(("user" = String, Path), ("sku" = String, Path)),
+#[utoipa::path(tag = "Checkout", request_body = NewCount, params(("user" = inline(UserId), Path), ("sku" = inline(Sku), Path)),
     responses((status = 200, body = CartBody), Problems))]
 #[put("/carts/{user}/items/{sku}")]
 pub async fn set_item(
@@ -109,7 +109,7 @@ pub async fn set_item(
 ) -> Result<HttpResponse, Problem> {
     let user = request::user(&path.0)?;
     let sku = request::sku(&path.1)?;
-    let count = request::count(&body.value.count)?;
+    let count = body.value.read()?;
     let command = Command::Set { sku: sku.clone(), count };
     require_product(&api, &sku).await?;
     require_countable_total(&api, &user, command.clone()).await?;
@@ -118,7 +118,7 @@ pub async fn set_item(
 }
 
 /// Removes units of a SKU from a cart, or the whole line.
-#[utoipa::path(tag = "Checkout", params(("user" = String, Path), ("sku" = String, Path), Removal),
+#[utoipa::path(tag = "Checkout", params(("user" = inline(UserId), Path), ("sku" = inline(Sku), Path), Removal),
     responses((status = 200, body = CartBody), Problems))]
 #[delete("/carts/{user}/items/{sku}")]
 pub async fn remove_item(
@@ -139,7 +139,7 @@ pub async fn remove_item(
 /// What a cart holds.
 ///
 /// Names and prices are live. An unknown user has an empty cart.
-#[utoipa::path(tag = "Checkout", params(("user" = String, Path)), responses((status = 200, body = CartBody), Problems))]
+#[utoipa::path(tag = "Checkout", params(("user" = inline(UserId), Path)), responses((status = 200, body = CartBody), Problems))]
 #[get("/carts/{user}")]
 pub async fn show_cart(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
     let user = request::user(&path)?;
@@ -148,7 +148,7 @@ pub async fn show_cart(api: Shared, path: web::Path<String>) -> Result<HttpRespo
 }
 
 /// Empties a cart.
-#[utoipa::path(tag = "Checkout", params(("user" = String, Path)), responses((status = 204), Problems))]
+#[utoipa::path(tag = "Checkout", params(("user" = inline(UserId), Path)), responses((status = 204), Problems))]
 #[delete("/carts/{user}")]
 pub async fn empty_cart(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
     let user = request::user(&path)?;
@@ -164,7 +164,7 @@ pub async fn empty_cart(api: Shared, path: web::Path<String>) -> Result<HttpResp
 ///
 /// On success the cart is empty. Where the stock does not cover it, the order is kept as `failed`
 /// and the cart stays.
-#[utoipa::path(tag = "Checkout", params(("user" = String, Path)),
+#[utoipa::path(tag = "Checkout", params(("user" = inline(UserId), Path)),
     responses((status = 201, body = super::orders::OrderBody), Problems))]
 #[post("/carts/{user}/purchase")]
 pub async fn purchase_whole_cart(
@@ -176,6 +176,22 @@ pub async fn purchase_whole_cart(
     let keyed = key_of(&request, b"")?;
     let act = async |key| Ok(placed_response(&api, &purchase_cart(&api, &user, key).await?));
     once(&api, keyed, act, async |outcome| replay_order(&api, outcome).await).await
+}
+
+impl NewItem {
+    /// # Errors
+    /// 422 naming the field.
+    pub fn read(&self) -> Result<(Sku, Count), Problem> {
+        Ok((request::sku(&self.sku)?, request::count(&self.count)?))
+    }
+}
+
+impl NewCount {
+    /// # Errors
+    /// 422 naming the field.
+    pub fn read(&self) -> Result<Count, Problem> {
+        request::count(&self.count)
+    }
 }
 
 /// # Errors

@@ -1,8 +1,11 @@
 //! The edge: what every request goes through before its handler.
 
+use std::borrow::Cow;
+
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::QueryPayloadError;
+use actix_web::http::header::{ALLOW, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, HttpRequest, HttpResponse, ResponseError};
 
@@ -12,6 +15,7 @@ use super::Shared;
 use super::admission::Admission;
 use super::chunked::{Chunked, Rest};
 use super::problem::Problem;
+use super::routes::Methods;
 
 /// Addresses that answer under any load.
 const ALWAYS_ADMITTED: [&str; 3] = ["/livez", "/readyz", "/metrics"];
@@ -22,7 +26,7 @@ pub async fn admit<B: MessageBody + 'static>(
     mut request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    if !is_readable(request.uri().path()) {
+    if decoded(request.uri().path()).is_none() {
         return Err(Problem::unreadable("the path has a bad percent-encoding").into());
     }
     // The span that the request's log lines stand in: few fields, for it is made for every request.
@@ -44,7 +48,14 @@ pub async fn admit<B: MessageBody + 'static>(
 /// What no handler answers: another method of a known address, or nothing at all.
 pub async fn nothing_here(request: HttpRequest) -> HttpResponse {
     match request.resource_map().match_pattern(request.path()) {
-        Some(_) => Problem::method_not_allowed().error_response(),
+        Some(pattern) => {
+            let mut response = Problem::method_not_allowed().error_response();
+            let methods = request.app_data::<Methods>().map(|methods| methods.at(&pattern));
+            if let Some(Ok(methods)) = methods.map(HeaderValue::from_str) {
+                response.headers_mut().insert(ALLOW, methods);
+            }
+            response
+        }
         None => Problem::not_found().error_response(),
     }
 }
@@ -54,10 +65,11 @@ pub fn bad_query(error: &QueryPayloadError) -> Problem {
     Problem::unreadable(error.to_string())
 }
 
-/// Every percent sign is followed by two hexadecimal digits, and what they stand for is UTF-8.
-fn is_readable(path: &str) -> bool {
+/// What a path stands for, where every percent sign is followed by two hexadecimal digits and all of it
+/// is UTF-8.
+pub fn decoded(path: &str) -> Option<Cow<'_, str>> {
     if !path.contains('%') {
-        return true;
+        return Some(path.into());
     }
     let mut bytes = path.bytes();
     let mut decoded = Vec::with_capacity(path.len());
@@ -69,23 +81,23 @@ fn is_readable(path: &str) -> bool {
         let mut digit = || bytes.next().and_then(|digit| char::from(digit).to_digit(16));
         match (digit(), digit()) {
             (Some(high), Some(low)) => decoded.extend(u8::try_from(16 * high + low)),
-            _ => return false,
+            _ => return None,
         }
     }
-    String::from_utf8(decoded).is_ok()
+    String::from_utf8(decoded).ok().map(Cow::Owned)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::is_readable;
+    use super::decoded;
 
     #[test]
     fn a_path_is_read_strictly() {
         for path in ["/a", "/BANK%20CHARGES", "/%D1%8F", "/a%2Fb", "/100%25"] {
-            assert!(is_readable(path), "{path} was refused");
+            assert!(decoded(path).is_some(), "{path} was refused");
         }
         for path in ["/%", "/%2", "/%zz", "/%ff", "/%D1", "/a%2"] {
-            assert!(!is_readable(path), "{path} was taken");
+            assert!(decoded(path).is_none(), "{path} was taken");
         }
     }
 }

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use actix_web::http::header::HeaderValue;
 use actix_web::{HttpRequest, HttpResponse};
 use sha2::{Digest, Sha256};
 use tokio::sync::OwnedMutexGuard;
@@ -38,9 +39,7 @@ struct Turn<'a> {
 /// 422 for a key that is not 1–255 printable ASCII characters.
 pub fn key_of(request: &HttpRequest, body: &[u8]) -> Result<Option<Keyed>, Problem> {
     let Some(value) = request.headers().get(HEADER) else { return Ok(None) };
-    let invalid = |_| Problem::invalid("Idempotency-Key", "must have 1 to 255 printable ASCII characters");
-    let text = value.to_str().map_err(|_| invalid(crate::store::InvalidKey))?;
-    let key = Key::parse(text).map_err(invalid)?;
+    let key = parse(value)?;
     let mut fingerprint = Sha256::new();
     fingerprint.update(request.method().as_str());
     fingerprint.update(b" ");
@@ -48,6 +47,13 @@ pub fn key_of(request: &HttpRequest, body: &[u8]) -> Result<Option<Keyed>, Probl
     fingerprint.update(b"\n");
     fingerprint.update(body);
     Ok(Some(Keyed { key, fingerprint: fingerprint.finalize().into() }))
+}
+
+/// # Errors
+/// As [`key_of`].
+pub fn parse(value: &HeaderValue) -> Result<Key, Problem> {
+    let key = value.to_str().ok().and_then(|text| Key::parse(text).ok());
+    key.ok_or_else(|| Problem::invalid("Idempotency-Key", "must have 1 to 255 printable ASCII characters"))
 }
 
 /// Acts, or answers as the first request with this key was answered.

@@ -7,6 +7,7 @@ mod carts;
 mod chunked;
 mod edge;
 mod idempotency;
+pub mod input;
 mod notifications;
 mod operations;
 mod orders;
@@ -15,6 +16,7 @@ pub mod product_service;
 mod products;
 mod request;
 mod routes;
+mod schema;
 mod service_contract;
 mod stocks;
 

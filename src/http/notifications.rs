@@ -4,6 +4,7 @@ use actix_web::{HttpResponse, get, put, web};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::domain::UserId;
 use crate::domain::contact::{Contact, Email, Locale};
 use crate::store::notification_log::{Notification, NotificationFilter};
 
@@ -19,6 +20,7 @@ const PAGE_NOTIFICATIONS: (u32, u32) = (50, 500);
 #[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 struct Page {
+    #[param(value_type = Option<UserId>, inline)]
     user: Option<String>,
     /// 1 to 500; 50 where it is missing.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
@@ -59,9 +61,11 @@ struct NotificationBody<'a> {
 
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-struct NewContact {
+pub struct NewContact {
+    #[schema(format = "email", min_length = 1, max_length = 254)]
     email: String,
     /// `en` or `ru`.
+    #[schema(pattern = "^(en|ru)$")]
     locale: String,
 }
 
@@ -89,7 +93,7 @@ pub async fn list_notifications(api: Shared, page: web::Query<Page>) -> Result<H
 }
 
 /// Says how a user can be reached.
-#[utoipa::path(tag = "Notifications", request_body = NewContact, params(("user" = String, Path)),
+#[utoipa::path(tag = "Notifications", request_body = NewContact, params(("user" = inline(UserId), Path)),
     responses((status = 200, body = ContactBody), Problems))]
 #[put("/users/{user}/contact")]
 pub async fn set_contact(
@@ -98,17 +102,24 @@ pub async fn set_contact(
     body: JsonBody<NewContact>,
 ) -> Result<HttpResponse, Problem> {
     let user = request::user(&path)?;
-    let NewContact { email, locale } = body.value;
-    let email = Email::parse(&email).map_err(|error| Problem::invalid("email", error))?;
-    let locale = Locale::parse(&locale).ok_or_else(|| Problem::invalid("locale", "must be en or ru"))?;
-    let contact = Contact { email, locale };
+    let contact = body.value.read()?;
     let answer = json(
         HttpResponse::Ok(),
-        &ContactBody { user: user.as_str(), email: contact.email.as_str(), locale: locale.as_str() },
+        &ContactBody { user: user.as_str(), email: contact.email.as_str(), locale: contact.locale.as_str() },
     );
     let now = api.core.clock.now();
     api.core.read(move |store| async move { store.set_contact(&user, &contact, now).await }).await?;
     Ok(answer)
+}
+
+impl NewContact {
+    /// # Errors
+    /// 422 naming the field.
+    pub fn read(&self) -> Result<Contact, Problem> {
+        let email = Email::parse(&self.email).map_err(|error| Problem::invalid("email", error))?;
+        let locale = Locale::parse(&self.locale).ok_or_else(|| Problem::invalid("locale", "must be en or ru"))?;
+        Ok(Contact { email, locale })
+    }
 }
 
 fn body_of(notification: &Notification) -> NotificationBody<'_> {

@@ -27,9 +27,11 @@ const PAGE_ORDERS: (u32, u32) = (50, 500);
 
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-struct NewOrder {
+pub struct NewOrder {
+    #[schema(value_type = UserId, inline)]
     user: String,
     /// 1 to 2,000 lines; lines of one SKU are merged.
+    #[schema(min_items = 1, max_items = 2_000)]
     items: Vec<NewItem>,
 }
 
@@ -79,7 +81,9 @@ struct AllocationBody {
 #[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 struct Page {
+    #[param(value_type = Option<UserId>, inline)]
     user: Option<String>,
+    #[param(value_type = Option<Status>, inline)]
     status: Option<String>,
     /// 1 to 500; 50 where it is missing.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
@@ -121,16 +125,14 @@ pub async fn create_order(
     request: HttpRequest,
     body: JsonBody<NewOrder>,
 ) -> Result<HttpResponse, Problem> {
-    let user = request::user(&body.value.user)?;
-    let items = body.value.items.iter().map(|item| Ok((request::sku(&item.sku)?, request::count(&item.count)?)));
-    let lines = merge(items.collect::<Result<Vec<_>, Problem>>()?)?;
+    let (user, lines) = body.value.read()?;
     let keyed = key_of(&request, &body.bytes)?;
     let act = async |key| Ok(placed_response(&api, &place(&api, &user, lines, key).await?));
     once(&api, keyed, act, async |outcome| replay_order(&api, outcome).await).await
 }
 
 /// One order.
-#[utoipa::path(tag = "LOMS", params(("id" = i64, Path)), responses((status = 200, body = OrderBody), Problems))]
+#[utoipa::path(tag = "LOMS", params(("id" = inline(OrderId), Path)), responses((status = 200, body = OrderBody), Problems))]
 #[get("/orders/{id}")]
 pub async fn show_order(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
     let order = stored(&api, request::order_id(&path)?).await?;
@@ -150,7 +152,7 @@ pub async fn list_orders(api: Shared, page: web::Query<Page>) -> Result<HttpResp
 }
 
 /// What happened to an order.
-#[utoipa::path(tag = "LOMS", params(("id" = i64, Path)), responses((status = 200, body = History), Problems))]
+#[utoipa::path(tag = "LOMS", params(("id" = inline(OrderId), Path)), responses((status = 200, body = History), Problems))]
 #[get("/orders/{id}/events")]
 pub async fn list_order_events(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
     let id = request::order_id(&path)?;
@@ -169,7 +171,7 @@ pub async fn list_order_events(api: Shared, path: web::Path<String>) -> Result<H
 }
 
 /// Pays an order: its reserved stock is written off.
-#[utoipa::path(tag = "LOMS", params(("id" = i64, Path)), responses((status = 200, body = OrderBody), Problems))]
+#[utoipa::path(tag = "LOMS", params(("id" = inline(OrderId), Path)), responses((status = 200, body = OrderBody), Problems))]
 #[post("/orders/{id}/pay")]
 pub async fn pay_order(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
     let order = command(&api, request::order_id(&path)?, Command::Pay).await?;
@@ -177,11 +179,21 @@ pub async fn pay_order(api: Shared, path: web::Path<String>) -> Result<HttpRespo
 }
 
 /// Cancels an order: its reserved stock is free again.
-#[utoipa::path(tag = "LOMS", params(("id" = i64, Path)), responses((status = 200, body = OrderBody), Problems))]
+#[utoipa::path(tag = "LOMS", params(("id" = inline(OrderId), Path)), responses((status = 200, body = OrderBody), Problems))]
 #[post("/orders/{id}/cancel")]
 pub async fn cancel_order(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
     let order = command(&api, request::order_id(&path)?, Command::Cancel).await?;
     Ok(json(HttpResponse::Ok(), &body_of(&api, &order)))
+}
+
+impl NewOrder {
+    /// # Errors
+    /// 422 naming the field.
+    pub fn read(&self) -> Result<(UserId, Vec<(Sku, Count)>), Problem> {
+        let user = request::user(&self.user)?;
+        let items = self.items.iter().map(NewItem::read).collect::<Result<Vec<_>, Problem>>()?;
+        Ok((user, merge(items)?))
+    }
 }
 
 /// Lines of one SKU become one.

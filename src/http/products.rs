@@ -22,6 +22,7 @@ struct Page {
     #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     limit: Option<String>,
     /// The `next` of the page before.
+    #[param(value_type = Option<Sku>, inline)]
     after: Option<String>,
 }
 
@@ -67,7 +68,7 @@ pub async fn list_products(api: Shared, page: web::Query<Page>) -> Result<HttpRe
 }
 
 /// One product.
-#[utoipa::path(tag = "Checkout", params(("sku" = String, Path)), responses((status = 200, body = ProductBody), Problems))]
+#[utoipa::path(tag = "Checkout", params(("sku" = inline(Sku), Path)), responses((status = 200, body = ProductBody), Problems))]
 #[get("/products/{sku}")]
 pub async fn show_product(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
     let sku = request::sku(&path)?;

@@ -133,7 +133,9 @@ fn make_room(coming: &RefCell<Option<Coming<'_>>>, bytes: usize) -> Result<(), P
     if has_room { Ok(()) } else { Err(Problem::overloaded()) }
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+/// # Errors
+/// 400 naming the place.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     // Twice only where it fails: the second time tells the place.
     if let Ok(value) = serde_json::from_slice(bytes) {
         return Ok(value);

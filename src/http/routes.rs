@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use actix_web::web;
-use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::openapi::{ContentBuilder, OpenApi, PathItem, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, OpenApi as _};
 use utoipa_actix_web::AppExt as _;
 use utoipa_actix_web::service_config::ServiceConfig;
@@ -65,7 +65,8 @@ where
         >,
 {
     let (app, document) = app.into_utoipa_app().openapi(Base::openapi()).configure(routes).split_for_parts();
-    app.service(web::redirect("/docs", "/docs/"))
+    app.app_data(Methods::of(&document))
+        .service(web::redirect("/docs", "/docs/"))
         .service(SwaggerUi::new("/docs/{_:.*}").url("/openapi.json", document))
         .default_service(web::to(edge::nothing_here))
 }
@@ -74,6 +75,25 @@ where
 #[must_use]
 pub fn openapi() -> OpenApi {
     actix_web::App::new().into_utoipa_app().openapi(Base::openapi()).configure(routes).split_for_parts().1
+}
+
+/// The methods that each address takes, by its pattern.
+pub struct Methods(BTreeMap<String, String>);
+
+impl Methods {
+    fn of(document: &OpenApi) -> Self {
+        let methods = |item: &PathItem| {
+            let known = [("GET", &item.get), ("PUT", &item.put), ("POST", &item.post), ("DELETE", &item.delete)];
+            let taken = known.into_iter().filter(|(_, operation)| operation.is_some()).map(|(method, _)| method);
+            taken.collect::<Vec<_>>().join(", ")
+        };
+        Self(document.paths.paths.iter().map(|(pattern, item)| (pattern.clone(), methods(item))).collect())
+    }
+
+    /// As the header `Allow` names them. What the document does not name are the pages that show it.
+    pub fn at(&self, pattern: &str) -> &str {
+        self.0.get(pattern).map_or("GET", String::as_str)
+    }
 }
 
 #[derive(utoipa::OpenApi)]

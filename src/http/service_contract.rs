@@ -8,7 +8,7 @@ use serde_json::{Number, Value, json};
 
 use crate::actors::order::Command;
 use crate::domain::order::Status;
-use crate::domain::{Money, OrderId, Sku, UserId};
+use crate::domain::{Count, Money, OrderId, Sku, UserId};
 
 use super::problem::Problem;
 use super::request::{self, JsonBody};
@@ -26,25 +26,26 @@ enum Name {
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = ContractCartItem)]
-struct CartItem {
+pub struct CartItem {
     user: Name,
     sku: Name,
-    #[schema(value_type = i64)]
+    #[schema(value_type = i64, minimum = 1, maximum = 1_000_000)]
     count: Number,
 }
 
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = ContractUser)]
-struct OfUser {
+pub struct OfUser {
     user: Name,
 }
 
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = ContractNewOrder)]
-struct NewOrder {
+pub struct NewOrder {
     user: Name,
+    #[schema(min_items = 1, max_items = 2_000)]
     items: Vec<NewItem>,
 }
 
@@ -53,14 +54,15 @@ struct NewOrder {
 #[schema(as = ContractNewItem)]
 struct NewItem {
     sku: Name,
-    #[schema(value_type = i64)]
+    #[schema(value_type = i64, minimum = 1, maximum = 1_000_000)]
     count: Number,
 }
 
 #[derive(Deserialize, Serialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = ContractOrderId)]
-struct OfOrder {
+pub struct OfOrder {
+    #[schema(value_type = OrderId, inline)]
     #[serde(rename = "orderID")]
     order_id: i64,
 }
@@ -68,7 +70,7 @@ struct OfOrder {
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = ContractSku)]
-struct OfSku {
+pub struct OfSku {
     sku: Name,
 }
 
@@ -76,8 +78,8 @@ struct OfSku {
 #[utoipa::path(tag = "Service contract", operation_id = "addToCart", request_body = CartItem, responses((status = 200, body = Value), Problems))]
 #[post("/addToCart")]
 pub async fn add_to_cart(api: Shared, body: JsonBody<CartItem>) -> Result<HttpResponse, Problem> {
-    let CartItem { user, sku, count } = body.value;
-    carts::add(&api, &user.user()?, sku.sku()?, request::count(&count)?, None).await?;
+    let (user, sku, count) = body.value.read()?;
+    carts::add(&api, &user, sku, count, None).await?;
     Ok(done())
 }
 
@@ -85,8 +87,8 @@ pub async fn add_to_cart(api: Shared, body: JsonBody<CartItem>) -> Result<HttpRe
 #[utoipa::path(tag = "Service contract", operation_id = "deleteFromCart", request_body = CartItem, responses((status = 200, body = Value), Problems))]
 #[post("/deleteFromCart")]
 pub async fn delete_from_cart(api: Shared, body: JsonBody<CartItem>) -> Result<HttpResponse, Problem> {
-    let CartItem { user, sku, count } = body.value;
-    carts::remove(&api, &user.user()?, sku.sku()?, Some(request::count(&count)?)).await?;
+    let (user, sku, count) = body.value.read()?;
+    carts::remove(&api, &user, sku, Some(count)).await?;
     Ok(done())
 }
 
@@ -94,7 +96,7 @@ pub async fn delete_from_cart(api: Shared, body: JsonBody<CartItem>) -> Result<H
 #[utoipa::path(tag = "Service contract", operation_id = "listCart", request_body = OfUser, responses((status = 200, body = Value), Problems))]
 #[post("/listCart")]
 pub async fn list_cart(api: Shared, body: JsonBody<OfUser>) -> Result<HttpResponse, Problem> {
-    let cart = carts::held(&api, &body.value.user.user()?).await?;
+    let cart = carts::held(&api, &body.value.read()?).await?;
     let products = carts::products_of(&api, &cart).await?;
     let lines = || cart.lines().iter().zip(&products);
     let total = Money::total(lines().map(|(line, product)| (product.price, line.count)))?;
@@ -111,7 +113,7 @@ pub async fn list_cart(api: Shared, body: JsonBody<OfUser>) -> Result<HttpRespon
 #[utoipa::path(tag = "Service contract", operation_id = "purchase", request_body = OfUser, responses((status = 200, body = OfOrder), Problems))]
 #[post("/purchase")]
 pub async fn purchase(api: Shared, body: JsonBody<OfUser>) -> Result<HttpResponse, Problem> {
-    let placed = carts::purchase_cart(&api, &body.value.user.user()?, None).await?;
+    let placed = carts::purchase_cart(&api, &body.value.read()?, None).await?;
     if placed.shortages.is_empty() {
         Ok(answer::json(HttpResponse::Ok(), &OfOrder { order_id: placed.order.id.0 }))
     } else {
@@ -123,9 +125,7 @@ pub async fn purchase(api: Shared, body: JsonBody<OfUser>) -> Result<HttpRespons
 #[utoipa::path(tag = "Service contract", operation_id = "createOrder", request_body = NewOrder, responses((status = 200, body = OfOrder), Problems))]
 #[post("/createOrder")]
 pub async fn create_order(api: Shared, body: JsonBody<NewOrder>) -> Result<HttpResponse, Problem> {
-    let user = body.value.user.user()?;
-    let items = body.value.items.iter().map(|item| Ok((item.sku.sku()?, request::count(&item.count)?)));
-    let lines = orders::merge(items.collect::<Result<Vec<_>, Problem>>()?)?;
+    let (user, lines) = body.value.read()?;
     let placed = orders::place(&api, &user, lines, None).await?;
     Ok(answer::json(HttpResponse::Ok(), &OfOrder { order_id: placed.order.id.0 }))
 }
@@ -170,7 +170,7 @@ pub async fn cancel_order(api: Shared, body: JsonBody<OfOrder>) -> Result<HttpRe
 #[utoipa::path(tag = "Service contract", operation_id = "stocks", request_body = OfSku, responses((status = 200, body = Value), Problems))]
 #[post("/stocks")]
 pub async fn list_stocks(api: Shared, body: JsonBody<OfSku>) -> Result<HttpResponse, Problem> {
-    let sku = body.value.sku.sku()?;
+    let sku = body.value.read()?;
     let shelves = stocks::shelves(&api, vec![sku.clone()]).await?;
     if shelves.is_empty() {
         return Err(Problem::unknown_sku(&sku));
@@ -180,6 +180,39 @@ pub async fn list_stocks(api: Shared, body: JsonBody<OfSku>) -> Result<HttpRespo
         .map(|(_, shelf)| json!({ "warehouseID": shelf.warehouse, "count": shelf.available() }))
         .collect();
     Ok(answer::json(HttpResponse::Ok(), &json!({ "stocks": stocks })))
+}
+
+impl CartItem {
+    /// # Errors
+    /// 422 naming the field.
+    pub fn read(&self) -> Result<(UserId, Sku, Count), Problem> {
+        Ok((self.user.user()?, self.sku.sku()?, request::count(&self.count)?))
+    }
+}
+
+impl OfUser {
+    /// # Errors
+    /// 422 naming the field.
+    pub fn read(&self) -> Result<UserId, Problem> {
+        self.user.user()
+    }
+}
+
+impl NewOrder {
+    /// # Errors
+    /// 422 naming the field.
+    pub fn read(&self) -> Result<(UserId, Vec<(Sku, Count)>), Problem> {
+        let items = self.items.iter().map(|item| Ok((item.sku.sku()?, request::count(&item.count)?)));
+        Ok((self.user.user()?, orders::merge(items.collect::<Result<Vec<_>, Problem>>()?)?))
+    }
+}
+
+impl OfSku {
+    /// # Errors
+    /// 422 naming the field.
+    pub fn read(&self) -> Result<Sku, Problem> {
+        self.sku.sku()
+    }
 }
 
 impl Name {

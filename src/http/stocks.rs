@@ -22,7 +22,7 @@ const REASON_CHARS_MAX: usize = 500;
 
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-struct StockCount {
+pub struct StockCount {
     /// How many units lie there: 0 to 1,000,000,000,000.
     #[schema(value_type = i64, minimum = 0, maximum = 1_000_000_000_000i64)]
     on_hand: Number,
@@ -30,11 +30,12 @@ struct StockCount {
 
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Adjustment {
+pub struct Adjustment {
     /// How many units more, or (negative) less; not 0.
-    #[schema(value_type = i64)]
+    #[schema(value_type = i64, minimum = -1_000_000_000_000i64, maximum = 1_000_000_000_000i64)]
     delta: Number,
-    /// Why: 1 to 500 characters.
+    /// Why: 1 to 500 characters, not all of them spaces.
+    #[schema(min_length = 1, max_length = 500)]
     reason: String,
 }
 
@@ -61,7 +62,7 @@ struct Imported {
 }
 
 /// What can be bought of a SKU, by warehouse.
-#[utoipa::path(tag = "LOMS", params(("sku" = String, Path)), responses((status = 200, body = Stock), Problems))]
+#[utoipa::path(tag = "LOMS", params(("sku" = inline(Sku), Path)), responses((status = 200, body = Stock), Problems))]
 #[get("/stocks/{sku}")]
 pub async fn show_stock(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
     let sku = request::sku(&path)?;
@@ -73,7 +74,7 @@ pub async fn show_stock(api: Shared, path: web::Path<String>) -> Result<HttpResp
 }
 
 /// A stock count: so many units lie in a warehouse.
-#[utoipa::path(tag = "LOMS", request_body = StockCount, params(("sku" = String, Path), ("warehouse_id" = i32, Path)),
+#[utoipa::path(tag = "LOMS", request_body = StockCount, params(("sku" = inline(Sku), Path), ("warehouse_id" = inline(WarehouseId), Path)),
     responses((status = 200, body = Stock), Problems))]
 #[put("/stocks/{sku}/{warehouse_id}")]
 pub async fn count_stock(
@@ -82,17 +83,14 @@ pub async fn count_stock(
     body: JsonBody<StockCount>,
 ) -> Result<HttpResponse, Problem> {
     let (sku, warehouse) = place_of(&path)?;
-    let units = match body.value.on_hand.as_i64() {
-        Some(units) if (0..=ON_HAND_MAX).contains(&units) => units,
-        _ => return Err(Problem::invalid("on_hand", format_args!("must be a whole number from 0 to {ON_HAND_MAX}"))),
-    };
+    let units = body.value.read()?;
     let edit = StockEdit::Count(vec![ShelfEdit { sku: sku.clone(), warehouse, units }]);
     let written = write(&api, edit, None).await.map_err(|error| problem(&error))?;
     Ok(stock_response(&sku, &written.shelves))
 }
 
 /// Goods in, or goods lost.
-#[utoipa::path(tag = "LOMS", request_body = Adjustment, params(("sku" = String, Path), ("warehouse_id" = i32, Path)),
+#[utoipa::path(tag = "LOMS", request_body = Adjustment, params(("sku" = inline(Sku), Path), ("warehouse_id" = inline(WarehouseId), Path)),
     responses((status = 200, body = Stock), Problems))]
 #[post("/stocks/{sku}/{warehouse_id}/adjustments")]
 pub async fn adjust_stock(
@@ -102,17 +100,10 @@ pub async fn adjust_stock(
     body: JsonBody<Adjustment>,
 ) -> Result<HttpResponse, Problem> {
     let (sku, warehouse) = place_of(&path)?;
-    let units = match body.value.delta.as_i64() {
-        Some(units) if units != 0 && (-ON_HAND_MAX..=ON_HAND_MAX).contains(&units) => units,
-        _ => return Err(Problem::invalid("delta", format_args!("must be a whole number up to {ON_HAND_MAX}, not 0"))),
-    };
-    let reason = body.value.reason;
-    if reason.trim().is_empty() || reason.chars().count() > REASON_CHARS_MAX || reason.contains('\0') {
-        return Err(Problem::invalid("reason", format_args!("must have 1 to {REASON_CHARS_MAX} characters")));
-    }
+    let units = body.value.read()?;
     let keyed = key_of(&request, &body.bytes)?;
     let row = ShelfEdit { sku: sku.clone(), warehouse, units };
-    let edit = StockEdit::Adjust { row, reason, at: api.core.clock.now() };
+    let edit = StockEdit::Adjust { row, reason: body.value.reason, at: api.core.clock.now() };
     let act = async |key| {
         let written = write(&api, edit, key).await.map_err(|error| problem(&error))?;
         Ok(stock_response(&sku, &written.shelves))
@@ -150,6 +141,40 @@ pub async fn import_stock(api: Shared, body: CsvBody) -> Result<HttpResponse, Pr
     }
 }
 
+impl StockCount {
+    /// # Errors
+    /// 422 naming the field.
+    pub fn read(&self) -> Result<i64, Problem> {
+        match self.on_hand.as_i64() {
+            Some(units) if (0..=ON_HAND_MAX).contains(&units) => Ok(units),
+            _ => Err(Problem::invalid("on_hand", format_args!("must be a whole number from 0 to {ON_HAND_MAX}"))),
+        }
+    }
+}
+
+impl Adjustment {
+    /// How many units more or less.
+    ///
+    /// # Errors
+    /// 422 naming the field, which may be the reason.
+    pub fn read(&self) -> Result<i64, Problem> {
+        let units = match self.delta.as_i64() {
+            Some(units) if units != 0 && (-ON_HAND_MAX..=ON_HAND_MAX).contains(&units) => units,
+            _ => {
+                return Err(Problem::invalid(
+                    "delta",
+                    format_args!("must be a whole number up to {ON_HAND_MAX}, not 0"),
+                ));
+            }
+        };
+        let reason = &self.reason;
+        if reason.trim().is_empty() || reason.chars().count() > REASON_CHARS_MAX || reason.contains('\0') {
+            return Err(Problem::invalid("reason", format_args!("must have 1 to {REASON_CHARS_MAX} characters")));
+        }
+        Ok(units)
+    }
+}
+
 /// # Errors
 /// 503 where the database is away.
 pub async fn shelves(api: &Api, skus: Vec<Sku>) -> Result<Vec<(Sku, Shelf)>, Problem> {
@@ -169,7 +194,9 @@ fn problem(error: &NotWritten) -> Problem {
     }
 }
 
-fn place_of(path: &(String, String)) -> Result<(Sku, WarehouseId), Problem> {
+/// # Errors
+/// 422 naming what is no SKU or no warehouse.
+pub fn place_of(path: &(String, String)) -> Result<(Sku, WarehouseId), Problem> {
     let warehouse = WarehouseId::parse(&path.1).map_err(|error| Problem::invalid("warehouse_id", error))?;
     Ok((request::sku(&path.0)?, warehouse))
 }

@@ -24,20 +24,21 @@ async fn an_address_that_is_not_there_is_not_found() {
 async fn a_method_that_an_address_does_not_take_is_refused() {
     on_each_store(async |shop| {
         let wrong = [
-            (Method::PUT, "/orders"),
-            (Method::DELETE, "/orders/1"),
-            (Method::GET, "/orders/1/pay"),
-            (Method::PATCH, "/carts/ann"),
-            (Method::GET, "/carts/ann/items"),
-            (Method::GET, "/carts/ann/purchase"),
-            (Method::POST, "/stocks/MUG/1"),
-            (Method::GET, "/addToCart"),
-            (Method::DELETE, "/products"),
+            (Method::PUT, "/orders", "GET, POST"),
+            (Method::DELETE, "/orders/1", "GET"),
+            (Method::GET, "/orders/1/pay", "POST"),
+            (Method::PATCH, "/carts/ann", "GET, DELETE"),
+            (Method::GET, "/carts/ann/items", "POST"),
+            (Method::GET, "/carts/ann/purchase", "POST"),
+            (Method::POST, "/stocks/MUG/1", "PUT"),
+            (Method::GET, "/addToCart", "POST"),
+            (Method::DELETE, "/products", "GET"),
         ];
-        for (method, path) in wrong {
+        for (method, path, allowed) in wrong {
             let answer = answered(shop.client.request(method.clone(), path, None).json(&json!({}))).await;
             assert_eq!(answer.status, 405, "{method} {path}: {}", answer.body);
             assert_problem(&answer, 405, "method_not_allowed");
+            assert_eq!(answer.headers["allow"], allowed, "{method} {path}");
         }
     })
     .await;

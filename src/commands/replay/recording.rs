@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 
 use compact_str::CompactString;
@@ -96,9 +96,22 @@ impl Recording {
     /// # Errors
     /// [`Error`], naming the file and, for a bad value, the line.
     pub fn read(catalogue: &Path, events: &Path) -> Result<Self, Error> {
+        Self::of(Table::open(catalogue)?, Table::open(events)?)
+    }
+
+    /// Reads what both files hold.
+    ///
+    /// # Errors
+    /// As [`Recording::read`].
+    pub fn from_bytes(catalogue: Vec<u8>, events: Vec<u8>) -> Result<Self, Error> {
+        let table = |name: &str, bytes| Table::of(name.into(), Cursor::new(bytes));
+        Self::of(table("catalogue", catalogue)?, table("events", events)?)
+    }
+
+    fn of(mut catalogue: Table, mut events: Table) -> Result<Self, Error> {
         let mut reading = Reading::default();
-        reading.catalogue(&mut Table::open(catalogue)?)?;
-        reading.events(&mut Table::open(events)?)?;
+        reading.catalogue(&mut catalogue)?;
+        reading.events(&mut events)?;
         Ok(reading.recording)
     }
 
@@ -214,12 +227,16 @@ struct Table {
 
 impl Table {
     fn open(file: &Path) -> Result<Self, Error> {
-        let failed = |source| Error::Open { file: file.to_owned(), source };
-        let mut bytes = BufReader::new(File::open(file).map_err(failed)?);
+        let opened = File::open(file).map_err(|source| Error::Open { file: file.to_owned(), source })?;
+        Self::of(file.to_owned(), BufReader::new(opened))
+    }
+
+    fn of(file: PathBuf, mut bytes: impl BufRead + 'static) -> Result<Self, Error> {
+        let failed = |source| Error::Open { file: file.clone(), source };
         // By what it holds and not by its name: downloads lose their endings.
         let compressed = bytes.fill_buf().map_err(failed)?.starts_with(&[0x1f, 0x8b]);
         let text: Box<dyn Read> = if compressed { Box::new(MultiGzDecoder::new(bytes)) } else { Box::new(bytes) };
-        Ok(Self { file: file.to_owned(), rows: csv::Reader::from_reader(text) })
+        Ok(Self { file, rows: csv::Reader::from_reader(text) })
     }
 
     /// Where the columns stand, by their names in the header line; others are passed over.
