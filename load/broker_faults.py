@@ -214,7 +214,7 @@ def main():
     broker, shop = None, None
     try:
         write_inputs(folder)
-        broker = RabbitNode(folder, niceness=15)
+        broker = RabbitNode(folder, idle=True)
         shop = Shop(folder, "faults", broker)
         shop.start_notifier()
         window(shop, 2, lambda: None)

@@ -42,9 +42,9 @@ def programs():
 
 
 class RabbitNode:
-    def __init__(self, folder, niceness=0):
-        """With niceness it takes less from those beside it, as if it had a machine of its own."""
-        self.folder, self.nice = folder, ["nice", "-n", str(niceness)]
+    def __init__(self, folder, idle=False):
+        """Idle, it takes only what others leave of the processors, as if it had a machine of its own."""
+        self.folder, self.priority = folder, ["chrt", "--idle", "0"] if idle else []
         self.port, distribution, names = free_ports(3)
         self.url = f"amqp://guest:guest@127.0.0.1:{self.port}/%2f"
         (folder / "enabled_plugins").write_text("[].\n")
@@ -65,7 +65,7 @@ class RabbitNode:
         self.start()
         erl = ["erl", "-noshell", "-hidden", "-sname", "control@localhost", "+S", "1", "+sbwt", "none", "-eval", CONTROL]
         self.control = subprocess.Popen(
-            [*self.nice, *erl], cwd=folder, env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            [*self.priority, *erl], cwd=folder, env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def start(self):
         log = self.folder / "node.log"
@@ -74,7 +74,7 @@ class RabbitNode:
             # The script then turns into the node: its id is the node's.
             environment = self.environment | {"RUNNING_UNDER_SYSTEMD": "true"}
             self.process = subprocess.Popen(
-                [*self.nice, programs() / "rabbitmq-server"], cwd=self.folder, env=environment, stdin=subprocess.DEVNULL,
+                [*self.priority, programs() / "rabbitmq-server"], cwd=self.folder, env=environment, stdin=subprocess.DEVNULL,
                 stdout=open(log, "w"), stderr=subprocess.STDOUT)
             # After a kill the name service may hold the node's name for a moment: then once more.
             while self.process.poll() is None and time.monotonic() < deadline:

@@ -24,8 +24,9 @@ use super::journal::{self, Journal};
 
 /// How many committed events are kept in memory; past it they are read again when their turn comes.
 const FRESH_EVENTS_MAX: usize = 20_000;
-/// How many events are handed over at once.
-const WINDOW_EVENTS_MAX: u32 = 2_000;
+/// How many events are handed over at once: the first after a failure, for the outlet may go on to
+/// refuse them, and twice as many after each success up to the second.
+const WINDOW_EVENTS: (u32, u32) = (50, 2_000);
 /// Pause after a failure, rising from the first to the second.
 const RETRY_PAUSE_MS: (u64, u64) = (100, 5_000);
 /// How often it is looked for what dead writers left.
@@ -43,6 +44,7 @@ pub struct OutboxRelay {
     /// The last of the committed events, without a gap, that were not handed over yet: they need not
     /// be read again.
     fresh: VecDeque<OrderEvent>,
+    window_events: u32,
     pause_ms: u64,
     /// Waits for the end of a pause.
     resting: bool,
@@ -121,6 +123,7 @@ impl OutboxRelay {
             published,
             committed: published.seq,
             fresh: VecDeque::new(),
+            window_events: WINDOW_EVENTS.1,
             pause_ms: RETRY_PAUSE_MS.0,
             resting: false,
             closing: None,
@@ -139,11 +142,12 @@ impl OutboxRelay {
             self.fresh.pop_front();
         }
         if self.fresh.front().is_some_and(|event| event.id.seq == self.published.seq + 1) {
-            let window = self.fresh.len().min(WINDOW_EVENTS_MAX as usize);
+            let window = self.fresh.len().min(self.window_events as usize);
             let events = self.fresh.drain(..window).collect();
             self.relay(hand_over_fresh(self.desk.store(), outlet, events, self.desk.clock.now()), context);
         } else {
-            self.relay(hand_over(self.desk.store(), outlet, self.published, self.desk.clock.now()), context);
+            let (published, now) = (self.published, self.desk.clock.now());
+            self.relay(hand_over(self.desk.store(), outlet, published, self.window_events, now), context);
         }
     }
 
@@ -184,6 +188,7 @@ impl OutboxRelay {
                     let _ = self.journal.try_send(journal::Published(taken.seq));
                 }
                 self.pause_ms = RETRY_PAUSE_MS.0;
+                self.window_events = WINDOW_EVENTS.1.min(2 * self.window_events);
                 self.backlog.failing.store(false, Ordering::Relaxed);
             }
             Err(error) => {
@@ -196,6 +201,7 @@ impl OutboxRelay {
                 // Whether the database is there is known from the journal.
                 let is_the_broker = matches!(error, RelayError::Outlet(OutletError::Broker(_)));
                 self.backlog.failing.store(is_the_broker, Ordering::Relaxed);
+                self.window_events = WINDOW_EVENTS.0;
                 self.rest(context);
             }
         }
@@ -253,8 +259,14 @@ async fn hand_over_fresh(
 }
 
 /// One window of a writer's events, as the database has them.
-async fn hand_over(store: Arc<dyn Store>, mut outlet: Box<dyn Outlet>, after: EventId, now: Time) -> Relayed {
-    let result = match hand_over_window(&*store, &mut *outlet, after).await {
+async fn hand_over(
+    store: Arc<dyn Store>,
+    mut outlet: Box<dyn Outlet>,
+    after: EventId,
+    window_events: u32,
+    now: Time,
+) -> Relayed {
+    let result = match hand_over_window(&*store, &mut *outlet, after, window_events).await {
         Ok(None) => Err(RelayError::Missing(after)),
         result => result,
     };
@@ -266,8 +278,9 @@ async fn hand_over_window(
     store: &dyn Store,
     outlet: &mut dyn Outlet,
     after: EventId,
+    window_events: u32,
 ) -> Result<Option<EventId>, RelayError> {
-    let events = in_time(store.events_after(after, WINDOW_EVENTS_MAX)).await?;
+    let events = in_time(store.events_after(after, window_events)).await?;
     deliver(store, outlet, &events, Offer::Again).await
 }
 
@@ -317,7 +330,7 @@ async fn adopt_abandoned(store: &dyn Store, outlet: &mut dyn Outlet, now: Time, 
 }
 
 async fn adopt_all(store: &dyn Store, outlet: &mut dyn Outlet, mut cursor: EventId) -> Result<(), RelayError> {
-    while let Some(last) = hand_over_window(store, outlet, cursor).await? {
+    while let Some(last) = hand_over_window(store, outlet, cursor, WINDOW_EVENTS.1).await? {
         in_time(store.mark_published(last)).await?;
         tracing::info!(writer.id = last.writer, event.seq = last.seq, "handed on what a dead writer left");
         cursor = last;

@@ -26,51 +26,51 @@ const CLAIM_BATCH: &str =
 /// Only a first edit may find no cart.
 const SAVE_CARTS: &str = "\
 insert into carts (user_id, version)
-select value ->> 'user_id', value ->> 'version' from json_each($1)
+select value ->> 'user_id', value ->> 'version' from jsonb_each($1)
 where value ->> 'version' = 1 or exists (select 1 from carts where user_id = value ->> 'user_id')
 on conflict (user_id) do update set version = excluded.version where carts.version = excluded.version - 1";
 
-const EMPTY_CARTS: &str = "delete from cart_items where user_id in (select value from json_each($1))";
+const EMPTY_CARTS: &str = "delete from cart_items where user_id in (select value from jsonb_each($1))";
 
 const REMOVE_ITEMS: &str = "\
-delete from cart_items where (user_id, sku) in (select value ->> 0, value ->> 1 from json_each($1))";
+delete from cart_items where (user_id, sku) in (select value ->> 0, value ->> 1 from jsonb_each($1))";
 
 const SET_ITEMS: &str = "\
 insert into cart_items (user_id, sku, count)
-select value ->> 'user_id', value ->> 'sku', value ->> 'count' from json_each($1) where true
+select value ->> 'user_id', value ->> 'sku', value ->> 'count' from jsonb_each($1) where true
 on conflict (user_id, sku) do update set count = excluded.count";
 
 const PLACE_ORDERS: &str = "\
 insert into orders (order_id, user_id, status, total_price, created_at, updated_at, expires_at, version, reason)
 select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7,
        value ->> 8
-from json_each($1)";
+from jsonb_each($1)";
 
 const PLACE_LINES: &str = "\
 insert into order_lines (order_id, line, sku, name, price, count, warehouse_id)
 select value ->> 'order_id', value ->> 'line', value ->> 'sku', value ->> 'name', value ->> 'price',
        value ->> 'count', value ->> 'warehouse_id'
-from json_each($1)";
+from jsonb_each($1)";
 
 const MOVE_ORDERS: &str = "\
 update orders set status = value ->> 2, version = value ->> 3, updated_at = value ->> 4, reason = value ->> 5,
                   payment_refused_at = coalesce(payment_refused_at, value ->> 6)
-from json_each($1)
+from jsonb_each($1)
 where order_id = value ->> 0 and version = value ->> 1 and (value ->> 3 > value ->> 1 or payment_refused_at is null)";
 
 const WRITE_EVENTS: &str = "\
 insert into events (writer_id, seq, order_id, version, status, reason, occurred_at)
 select $2, $3 + 1 + key, value ->> 'order_id', value ->> 'version', value ->> 'status', value ->> 'reason',
        value ->> 'at'
-from json_each($1)";
+from jsonb_each($1)";
 
 const CHANGE_SHELVES: &str = "\
 update stocks set on_hand = on_hand + (value ->> 2), reserved = reserved + (value ->> 3)
-from json_each($1) where sku = value ->> 0 and warehouse_id = value ->> 1";
+from jsonb_each($1) where sku = value ->> 0 and warehouse_id = value ->> 1";
 
 const KEEP_KEYS: &str = "\
 insert into idempotency_keys (key, fingerprint, outcome, created_at)
-select value ->> 0, unhex(value ->> 1), value ->> 2, $2 from json_each($1) where true
+select value ->> 0, unhex(value ->> 1), value ->> 2, $2 from jsonb_each($1) where true
 on conflict (key) do nothing";
 
 /// Within a transaction: applies the changes and gives the number of events among them. After a

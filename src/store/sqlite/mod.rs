@@ -93,7 +93,7 @@ fn parse_version(text: &str) -> Option<(u32, u32, u32)> {
     Some((parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?))
 }
 
-/// Rows or keys as the one parameter of a statement, which unfolds them with `json_each`.
+/// Rows or keys as the one parameter of a statement, which unfolds them with `jsonb_each`.
 fn json<R: serde::Serialize>(rows: &[R]) -> String {
     // Numbers and texts: writing them as JSON cannot fail.
     serde_json::to_string(rows).unwrap_or_default()

@@ -13,7 +13,7 @@ use super::{Sqlite, give_back, json};
 #[async_trait]
 impl NotificationLog for Sqlite {
     async fn known(&self, events: &[EventId]) -> Result<Vec<Known>, StoreError> {
-        let rows = sqlx::query_as("select event_id, channel, outcome, attempts from notifications where event_id in (select value from json_each($1))")
+        let rows = sqlx::query_as("select event_id, channel, outcome, attempts from notifications where event_id in (select value from jsonb_each($1))")
             .bind(json(&events.iter().map(EventId::to_string).collect::<Vec<_>>()))
             .fetch_all(&self.readers)
             .await
@@ -28,7 +28,7 @@ impl NotificationLog for Sqlite {
                                         attempted_at, next_attempt_at)
              select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,
                     value ->> 7, value ->> 8, value ->> 9
-             from json_each($1) where true
+             from jsonb_each($1) where true
              on conflict (event_id, channel) do update set
                  outcome = excluded.outcome, attempts = excluded.attempts, reason = excluded.reason,
                  attempted_at = excluded.attempted_at, next_attempt_at = excluded.next_attempt_at
@@ -65,7 +65,7 @@ impl NotificationLog for Sqlite {
 
     async fn contacts(&self, users: &[UserId]) -> Result<Vec<(UserId, Contact)>, StoreError> {
         let rows = sqlx::query_as(
-            "select user_id, email, locale from contacts where user_id in (select value from json_each($1))",
+            "select user_id, email, locale from contacts where user_id in (select value from jsonb_each($1))",
         )
         .bind(json(users))
         .fetch_all(&self.readers)

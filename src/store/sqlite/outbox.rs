@@ -40,7 +40,7 @@ impl Outbox for Sqlite {
     async fn ready(&self, events: &[OrderEvent]) -> Result<usize, StoreError> {
         let Some(first) = events.first() else { return Ok(0) };
         let held = sqlx::query_scalar(
-            "select min(told.key) from json_each($2) told
+            "select min(told.key) from jsonb_each($2) told
              join events on events.order_id = told.value ->> 0 and events.version < told.value ->> 1
              join writers on writers.writer_id = events.writer_id and writers.published < events.seq
              where events.writer_id <> $1
@@ -56,7 +56,7 @@ impl Outbox for Sqlite {
 
     async fn events(&self, ids: &[EventId]) -> Result<Vec<OrderEvent>, StoreError> {
         let rows = sqlx::query_as(select_events!(
-            "where (writer_id, seq) in (select value ->> 0, value ->> 1 from json_each($1))
+            "where (writer_id, seq) in (select value ->> 0, value ->> 1 from jsonb_each($1))
              order by writer_id, seq"
         ))
         .bind(json(&ids.iter().map(|id| (id.writer, id.seq)).collect::<Vec<_>>()))
@@ -90,7 +90,7 @@ impl Outbox for Sqlite {
 }
 
 async fn with_orders(readers: &SqlitePool, rows: Vec<EventRow<i64>>) -> Result<Vec<OrderEvent>, StoreError> {
-    let orders = sqlx::query_as(select_orders!("where order_id in (select value from json_each($1))"));
+    let orders = sqlx::query_as(select_orders!("where order_id in (select value from jsonb_each($1))"));
     let orders = orders.bind(json(&reading::orders_of(&rows)));
     let orders = orders.fetch_all(readers).await.map_err(StoreError)?;
     reading::events(rows, &reads::with_lines(readers, orders).await?)

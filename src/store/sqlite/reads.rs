@@ -155,7 +155,7 @@ impl Store for Sqlite {
 /// For the writer too, which reads on its own connection what its last batch left.
 pub(super) async fn shelves(executor: impl SqliteExecutor<'_>, skus: &[Sku]) -> Result<Vec<(Sku, Shelf)>, sqlx::Error> {
     let rows = sqlx::query_as(
-        "select sku, warehouse_id, on_hand, reserved from stocks where sku in (select value from json_each($1)) order by sku, warehouse_id",
+        "select sku, warehouse_id, on_hand, reserved from stocks where sku in (select value from jsonb_each($1)) order by sku, warehouse_id",
     );
     Ok(reading::shelves(rows.bind(json(skus)).fetch_all(executor).await?))
 }
@@ -182,7 +182,7 @@ pub(super) async fn with_lines(readers: &SqlitePool, rows: Vec<OrderRow<i64>>) -
     let ids: Vec<i64> = rows.iter().map(|row| row.order_id).collect();
     let lines: Vec<OrderLineRow> = sqlx::query_as(
         "select order_id, sku, name, price, count, warehouse_id from order_lines
-         where order_id in (select value from json_each($1)) order by order_id, line",
+         where order_id in (select value from jsonb_each($1)) order by order_id, line",
     )
     .bind(json(&ids))
     .fetch_all(readers)

@@ -61,7 +61,7 @@ async fn count(connection: &mut SqliteConnection, rows: &[ShelfEdit]) -> Result<
     let counted = json(&rows.iter().map(row).collect::<Vec<_>>());
     let written = sqlx::query(
         "insert into stocks (sku, warehouse_id, on_hand)
-         select value ->> 0, value ->> 1, value ->> 2 from json_each($1) where true
+         select value ->> 0, value ->> 1, value ->> 2 from jsonb_each($1) where true
          on conflict (sku, warehouse_id) do update set on_hand = excluded.on_hand
          where stocks.reserved <= excluded.on_hand",
     )
@@ -72,7 +72,7 @@ async fn count(connection: &mut SqliteConnection, rows: &[ShelfEdit]) -> Result<
         return Ok(Vec::new());
     }
     let positions: Vec<i64> = sqlx::query_scalar(
-        "select key from json_each($1) join stocks on sku = value ->> 0 and warehouse_id = value ->> 1
+        "select key from jsonb_each($1) join stocks on sku = value ->> 0 and warehouse_id = value ->> 1
          where reserved > value ->> 2 order by key",
     )
     .bind(&counted)
