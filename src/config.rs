@@ -14,8 +14,9 @@ use crate::notifications::channels;
 
 /// Read where it exists, unless another file is named.
 const FILE: &str = "config.yaml";
-/// The own steps of the libraries are of no interest to anybody; what lapin fails at is told by those who used it.
-const LOG: &str = "info,actix_server=warn,lapin=off,sqlx=warn";
+/// The own steps of the libraries are of no interest to anybody; what lapin fails at is told by those who used it, and
+/// requests that actix cannot read by their answers: else strangers could fill the log.
+const LOG: &str = "info,actix_http=off,actix_server=warn,lapin=off,sqlx=warn";
 const PAYMENT_TIMEOUT_MS_MIN: u128 = 100;
 const PAYMENT_TIMEOUT_MS_MAX: u128 = 365 * 24 * 60 * 60 * 1000;
 

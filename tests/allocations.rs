@@ -3,6 +3,8 @@
 //! The count is the same on a busy machine and on an idle one, and so tells of a slower path where a
 //! time could not. What it is for and how it is moved: `load/RESULTS.md`, "The guard".
 
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::alloc::System;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
