@@ -212,8 +212,8 @@ impl Order {
             self.version = 2;
             self.updated_at = self.created_at;
             self.reason = None;
-            self.payment_refused_at = None;
         }
+        self.payment_refused_at = None;
         self
     }
 

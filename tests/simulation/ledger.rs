@@ -36,9 +36,20 @@ struct Accounts {
     /// Requests that were neither refused for good nor may be forgotten: by what they ask for.
     open_moves: BTreeMap<(OrderId, bool), u32>,
     open_keys: HashMap<Key, u32>,
+    asked_keys: HashMap<Key, u32>,
     open_edits: BTreeMap<UserId, u32>,
     edits: BTreeMap<UserId, u32>,
     acknowledged: Vec<Arc<Order>>,
+}
+
+/// An attempt at a request with a key, as it was when it was asked.
+#[derive(Clone, Copy, Default)]
+pub struct Attempt {
+    /// The key had acted before.
+    acted: bool,
+    /// Other attempts with the key that were not refused yet, and how many had been asked.
+    open: u32,
+    asked: u32,
 }
 
 impl Ledger {
@@ -154,18 +165,24 @@ impl Ledger {
         self.world.check(!is_there, || format!("\"nothing was changed\", but order {id} is there"));
     }
 
-    pub fn asked(&self, request: &Request) {
-        self.count(request, |open| *open += 1);
+    pub fn asked(&self, request: &Request) -> Attempt {
+        let open = self.count(request, |open| *open += 1).saturating_sub(1);
+        let Some(keyed) = request.key() else { return Attempt::default() };
+        let mut accounts = self.accounts();
+        let acted = accounts.keys.contains_key(&keyed.key);
+        let asked = accounts.asked_keys.entry(keyed.key.clone()).or_default();
+        *asked += 1;
+        Attempt { acted, open, asked: *asked }
     }
 
     /// The answer as it leaves the program.
-    pub fn answered(&self, request: &Request, answer: &Result<Answer, Refusal>) {
+    pub fn answered(&self, request: &Request, attempt: Attempt, answer: &Result<Answer, Refusal>) {
         match answer {
             Ok(Answer::Cart(cart)) => self.shown(request, cart),
             Ok(Answer::Placed(placed)) => self.placed(placed),
             Ok(Answer::Moved(order)) => self.moved(request, order),
             Ok(Answer::Stock(_)) => {}
-            Err(refusal) => self.refused(request, refusal),
+            Err(refusal) => self.refused(request, attempt, refusal),
         }
     }
 
@@ -196,7 +213,7 @@ impl Ledger {
         self.accounts().acknowledged.push(Arc::clone(order));
     }
 
-    fn refused(&self, request: &Request, refusal: &Refusal) {
+    fn refused(&self, request: &Request, attempt: Attempt, refusal: &Refusal) {
         if refusal.is_doubt() {
             return;
         }
@@ -217,9 +234,11 @@ impl Ledger {
         // What nobody waits for any more must not be there.
         let accounts = self.accounts();
         if let Some(keyed) = request.key() {
-            // That this attempt came too early or too late to see what another has done is no lie.
+            // That this attempt came too early to see what another one did meanwhile is no lie; too late
+            // it comes only where it failed.
+            let others = attempt.open > 0 || accounts.asked_keys.get(&keyed.key) > Some(&attempt.asked);
             let in_vain = left > 0 && matches!(refusal, Refusal::Failed(_));
-            let acted = accounts.keys.contains_key(&keyed.key) && !in_vain;
+            let acted = accounts.keys.contains_key(&keyed.key) && !in_vain && (attempt.acted || !others);
             self.world.check(!acted, || format!("{request:?} was refused with {refusal:?}, but has acted"));
         }
         if let Request::Move { id, command } = request {

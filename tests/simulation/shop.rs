@@ -170,12 +170,12 @@ impl Shop {
         let (answer, answered) = oneshot::channel();
         let (ledger, payment_timeout, request) =
             (Arc::clone(&self.ground.ledger), self.ground.payment_timeout, request.clone());
-        ledger.asked(&request);
+        let attempt = ledger.asked(&request);
         let this = Rc::clone(&process);
         process.serve(async move {
             let front = Front { core, under_way: &this.under_way, ledger: &ledger, payment_timeout };
             let served = front.serve(request.clone()).await;
-            ledger.answered(&request, &served);
+            ledger.answered(&request, attempt, &served);
             // Whoever asked may have stopped waiting.
             let _ = answer.send(served);
         });
