@@ -18,7 +18,7 @@ use super::{ATTEMPTS_MAX, Core, Failure, NotWritten, in_time, stock_keeper};
 /// After a failure, an order looks again this much later whether its deadline has passed.
 const EXPIRE_AGAIN_MS: u64 = 1_000;
 /// An order that nobody asked for this long keeps its timer only: most that wait are never asked for
-/// again before their deadline, and a third of their memory is what the store knows as well.
+/// again before their deadline, and nearly half of their memory is what the store knows as well.
 const IDLE_MS_MAX: u64 = 60_000;
 
 pub struct Order {

@@ -63,7 +63,7 @@ fn ground(world: &Arc<World>) -> Rc<Ground> {
     let weather = Arc::new(Weather::draw(Arc::clone(world)));
     let database = Arc::new(Database::default());
     stock(&mut database.tables(), world);
-    let payment_timeout = TimeDelta::milliseconds(*world.random.pick(&[50, 3_000, 30_000]));
+    let payment_timeout = TimeDelta::milliseconds(*world.random.pick(&[50, 3_000, 30_000, 90_000]));
     let ledger = Arc::new(Ledger::new(Arc::clone(world), Arc::clone(&database), payment_timeout));
     let broker = Arc::new(Broker::new(Arc::clone(world), weather, Arc::clone(&database)));
     let world = Arc::clone(world);
