@@ -16,8 +16,8 @@ use tokio::sync::oneshot;
 
 use crate::clock::Clock;
 use crate::domain::order::Order;
-use crate::domain::{EventId, OrderEvent, Step, Time};
-use crate::notifications::{Offer, Outlet, OutletError};
+use crate::domain::{EventId, Offer, OrderEvent, Step, Time};
+use crate::notifications::{Outlet, OutletError};
 use crate::store::{Store, StoreError, in_time};
 
 use super::journal::{self, Journal};
@@ -151,12 +151,13 @@ impl OutboxRelay {
         }
     }
 
-    /// What cannot be kept is read from the database when its turn comes.
+    /// What is not kept is read from the database when its turn comes.
     fn keep_fresh(&mut self, last: i64, steps: &[(Arc<Order>, Step)]) {
         let count: i64 = steps.iter().map(|(_, step)| OrderEvent::count_of(*step)).sum();
         let mut next = EventId { seq: last - count + 1, ..self.published };
-        if next.seq != self.committed + 1 || self.fresh.len() > FRESH_EVENTS_MAX {
-            self.fresh.clear();
+        let follows = self.fresh.back().is_none_or(|kept| kept.id.seq + 1 == next.seq);
+        if !follows || self.fresh.len() > FRESH_EVENTS_MAX {
+            return;
         }
         for (order, step) in steps {
             self.fresh.extend(OrderEvent::of_step(order, *step, next));
@@ -192,6 +193,8 @@ impl OutboxRelay {
                 self.backlog.failing.store(false, Ordering::Relaxed);
             }
             Err(error) => {
+                // Some of what comes next may have been taken.
+                self.fresh.clear();
                 let events = self.committed - self.published.seq;
                 if let RelayError::Held(_) = error {
                     tracing::debug!(%error, backlog.events = events, "events wait");

@@ -96,7 +96,7 @@ impl StockKeeper {
     fn place(&mut self, place: Place) {
         let mut allocations = Vec::with_capacity(place.draft.items.len());
         let mut shortages = Vec::new();
-        for item in &place.draft.items {
+        for item in &*place.draft.items {
             let shelves = self.shelves_of(&item.sku);
             match stock::allocate(shelves, item.count) {
                 Some(allocated) => allocations.push(allocated),
@@ -119,7 +119,7 @@ impl StockKeeper {
     fn reserve(&mut self, place: Place, allocations: Vec<Vec<Allocation>>) {
         let Place { draft: mut order, emptied_cart_version, key, answer } = place;
         let placed = Arc::make_mut(&mut order);
-        for (item, allocations) in placed.items.iter_mut().zip(allocations) {
+        for (item, allocations) in Arc::make_mut(&mut placed.items).iter_mut().zip(allocations) {
             if let Some(shelves) = self.shelves.get_mut(&item.sku) {
                 shelves.reserve(&allocations);
             }

@@ -1,5 +1,7 @@
 //! What happens to an order, as it is told to others.
 
+use std::sync::Arc;
+
 use super::order::{Item, Order, Status};
 use super::{Money, OrderId, Time, UserId};
 
@@ -19,7 +21,7 @@ pub struct OrderEvent {
     pub at: Time,
     /// How many statuses the order then had had.
     pub version: i32,
-    pub items: Vec<Item>,
+    pub items: Arc<[Item]>,
     pub total: Money,
 }
 
@@ -38,6 +40,14 @@ pub enum Step {
     Placed,
     Moved,
     PaymentRefused,
+}
+
+/// Whether events may have been offered to others before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offer {
+    /// Surely not: they were committed a moment ago, by the process that offers them.
+    First,
+    Again,
 }
 
 /// An event's number among those of the writer that wrote it; unique in the database.
@@ -66,7 +76,7 @@ impl OrderEvent {
             reason: order.reason.clone(),
             at: order.updated_at,
             version: order.version,
-            items: order.items.clone(),
+            items: Arc::clone(&order.items),
             total: order.total,
         };
         let new = |id| Self {

@@ -11,7 +11,7 @@ pub mod money;
 pub mod order;
 pub mod stock;
 
-pub use event::{EventId, EventKind, OrderEvent, Step};
+pub use event::{EventId, EventKind, Offer, OrderEvent, Step};
 pub use ids::{Count, OrderId, Sku, UserId, WarehouseId};
 pub use money::Money;
 

@@ -37,7 +37,7 @@ pub struct Order {
     pub user: UserId,
     pub status: Status,
     /// One per SKU, in SKU order.
-    pub items: Vec<Item>,
+    pub items: Arc<[Item]>,
     pub total: Money,
     pub created_at: Time,
     pub updated_at: Time,
@@ -130,7 +130,7 @@ impl Order {
             id,
             user,
             status: Status::New,
-            items,
+            items: items.into(),
             total,
             created_at,
             updated_at,
@@ -155,7 +155,7 @@ impl Order {
     /// Back to `new`: what was decided could not be kept.
     pub fn redraft(&mut self) {
         (self.status, self.version, self.reason) = (Status::New, 1, None);
-        self.items.iter_mut().for_each(|item| item.allocations.clear());
+        Arc::make_mut(&mut self.items).iter_mut().for_each(|item| item.allocations.clear());
     }
 
     /// `None` where it is payed already.

@@ -8,15 +8,17 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 
 use crate::clock::Clock;
-use crate::domain::OrderEvent;
+use crate::domain::{Offer, OrderEvent};
 use crate::store::{Store, StoreError, in_time};
 
 use super::notifier::{Notifier, Source};
-use super::{Offer, Outlet, OutletError};
+use super::{Outlet, OutletError};
 
-/// From one delivery to the next. The first of some events is told at once; under load many share
-/// one commit in this time, for orders wait for the same disk.
+/// From one delivery of a few events to the next. The first of some events is told at once; under load
+/// many share one commit in this time, for orders wait for the same disk.
 const DELIVERY_PAUSE_MS: u64 = 100;
+/// So many events share a commit well enough: the next are taken at once.
+const FEW_EVENTS_MAX: usize = 1_000;
 /// How often it is looked for what is to be tried again.
 const RETRY_PAUSE_MS: u64 = 1_000;
 /// How many events are tried again at once.
@@ -29,7 +31,9 @@ impl Outlet for InProcess {
     async fn deliver(&mut self, events: &[OrderEvent], offer: Offer) -> Result<(), OutletError> {
         let began = Instant::now();
         self.0.notify(events, Source::Outbox(offer)).await.map_err(OutletError::Store)?;
-        tokio::time::sleep(Duration::from_millis(DELIVERY_PAUSE_MS).saturating_sub(began.elapsed())).await;
+        if events.len() <= FEW_EVENTS_MAX {
+            tokio::time::sleep(Duration::from_millis(DELIVERY_PAUSE_MS).saturating_sub(began.elapsed())).await;
+        }
         Ok(())
     }
 

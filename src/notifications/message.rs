@@ -170,6 +170,8 @@ pub fn read(bytes: &[u8]) -> Result<OrderEvent, MessageError> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use serde_json::json;
 
     use super::*;
@@ -184,13 +186,13 @@ mod tests {
             reason: Some("payment_timeout".to_owned()),
             at: Time::from_timestamp_micros(1_764_000_000_123_456).expect("in range"),
             version: 3,
-            items: vec![Item {
+            items: Arc::new([Item {
                 sku: Sku::parse("BANK CHARGES").expect("a valid SKU"),
                 name: "Lamp \"№1\"".into(),
                 price: Money(89_000),
                 count: Count::new(2).expect("a valid count"),
                 allocations: Vec::new(),
-            }],
+            }]),
             total: Money(178_000),
         }
     }

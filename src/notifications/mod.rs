@@ -18,7 +18,7 @@ pub mod topology;
 
 use async_trait::async_trait;
 
-use crate::domain::OrderEvent;
+use crate::domain::{Offer, OrderEvent};
 use crate::store::StoreError;
 
 use broker::BrokerError;
@@ -35,14 +35,6 @@ pub trait Outlet: Send {
 
     /// Ends connections in good order.
     async fn close(&mut self);
-}
-
-/// Whether events may have been offered to an outlet before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Offer {
-    /// Surely not: they were committed a moment ago, by the process that offers them.
-    First,
-    Again,
 }
 
 /// Why events were not taken.

@@ -12,11 +12,10 @@ use chrono::TimeDelta;
 use crate::clock::Clock;
 use crate::domain::contact::Contact;
 use crate::domain::order::Status;
-use crate::domain::{EventId, OrderEvent, Time, UserId};
+use crate::domain::{EventId, Offer, OrderEvent, Time, UserId};
 use crate::store::notification_log::{Attempt, NotificationLog, Told};
 use crate::store::{StoreError, in_time};
 
-use super::Offer;
 use super::channels::{Channel, ChannelError, Delivery};
 use super::topology::RETRY_QUEUES;
 
@@ -60,9 +59,13 @@ impl Notifier {
     /// # Errors
     /// [`StoreError`]: nothing is recorded, and the same events may come again.
     pub async fn notify(&self, events: &[OrderEvent], source: Source) -> Result<Vec<Verdict>, StoreError> {
-        let known = match source {
-            Source::Outbox(Offer::First) => Vec::new(),
-            Source::Broker | Source::Outbox(Offer::Again) => {
+        let offer = match source {
+            Source::Outbox(offer) => offer,
+            Source::Broker => Offer::Again,
+        };
+        let known = match offer {
+            Offer::First => Vec::new(),
+            Offer::Again => {
                 let told: Vec<EventId> = events.iter().filter(|event| is_told(event)).map(|event| event.id).collect();
                 in_time(self.log.known(&told)).await?
             }
@@ -92,7 +95,7 @@ impl Notifier {
             verdicts.push(verdict);
         }
         if !attempts.is_empty() {
-            in_time(self.log.record(&attempts)).await?;
+            in_time(self.log.record(&attempts, offer)).await?;
         }
         Ok(verdicts)
     }

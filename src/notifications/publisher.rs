@@ -4,10 +4,10 @@ use async_trait::async_trait;
 use lapin::BasicProperties;
 use secrecy::SecretString;
 
-use crate::domain::OrderEvent;
+use crate::domain::{Offer, OrderEvent};
 
 use super::broker::{Broker, Outgoing};
-use super::{Offer, Outlet, OutletError, message, topology};
+use super::{Outlet, OutletError, message, topology};
 
 /// Delivery mode 2: the message is kept on disk.
 pub(super) const PERSISTENT: u8 = 2;

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use crate::domain::contact::Contact;
-use crate::domain::{EventId, OrderEvent, OrderId, Time, UserId};
+use crate::domain::{EventId, Offer, OrderEvent, OrderId, Time, UserId};
 
 use super::StoreError;
 
@@ -32,6 +32,13 @@ pub struct Attempt<'a> {
     /// When the program itself is to try again, where no broker brings the event again.
     pub next_attempt_at: Option<Time>,
 }
+
+/// Ends a statement that records attempts at events of which something may be recorded.
+pub(super) const OR_KEEP_UP_TO_DATE: &str = "
+    on conflict (event_id, channel) do update set
+        outcome = excluded.outcome, attempts = excluded.attempts, reason = excluded.reason,
+        attempted_at = excluded.attempted_at, next_attempt_at = excluded.next_attempt_at
+    where notifications.outcome <> 'sent'";
 
 /// An event and a channel of which something is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,8 +79,9 @@ pub trait NotificationLog: Send + Sync {
     /// What is known of these events.
     async fn known(&self, events: &[EventId]) -> Result<Vec<Known>, StoreError>;
 
-    /// Records attempts, all or none.
-    async fn record(&self, attempts: &[Attempt<'_>]) -> Result<(), StoreError>;
+    /// Records attempts, all or none. Of events that are offered first nothing is recorded yet; where
+    /// something is, that is an error.
+    async fn record(&self, attempts: &[Attempt<'_>], offer: Offer) -> Result<(), StoreError>;
 
     /// Events that are to be tried again by now, the longest due first.
     async fn due(&self, now: Time, limit: u32) -> Result<Vec<EventId>, StoreError>;

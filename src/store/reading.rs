@@ -1,6 +1,7 @@
 //! Rows read back from either database, put together to what the domain knows.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
@@ -189,7 +190,7 @@ pub(super) fn orders<T: IntoTime>(rows: Vec<OrderRow<T>>, lines: Vec<OrderLineRo
             id: OrderId(row.order_id),
             user: UserId::from_store(&row.user_id),
             status: status(&row.status)?,
-            items,
+            items: items.into(),
             total: Money(row.total_price),
             created_at: row.created_at.into_time()?,
             updated_at: row.updated_at.into_time()?,
@@ -220,7 +221,7 @@ pub(super) fn events<T: IntoTime>(rows: Vec<EventRow<T>>, orders: &[Order]) -> R
             reason: row.reason,
             at: row.occurred_at.into_time()?,
             version: row.version,
-            items: order.items.clone(),
+            items: Arc::clone(&order.items),
             total: order.total,
         })
     };

@@ -149,7 +149,7 @@ impl<'a> BatchRows<'a> {
 
     fn add_lines(&mut self, order: &'a Order) {
         let mut line = 0;
-        for item in &order.items {
+        for item in &*order.items {
             let mut add = |count, warehouse_id| {
                 line += 1;
                 let (sku, name, price) = (item.sku.as_str(), &*item.name, item.price.0);

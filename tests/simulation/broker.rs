@@ -8,11 +8,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use loms::domain::contact::Contact;
 use loms::domain::order::Status;
-use loms::domain::{EventId, EventKind, OrderEvent};
+use loms::domain::{EventId, EventKind, Offer, OrderEvent};
 use loms::notifications::broker::BrokerError;
 use loms::notifications::channels::{Channel, ChannelError, Delivery as Told};
 use loms::notifications::notifier::{Notifier, Source, Verdict};
-use loms::notifications::{Offer, Outlet, OutletError};
+use loms::notifications::{Outlet, OutletError};
 use loms::store::notification_log;
 use tokio::sync::Notify;
 

@@ -149,7 +149,7 @@ impl Ledger {
             }
         }
         if pays {
-            for item in &order.items {
+            for item in &*order.items {
                 for allocation in &item.allocations {
                     let place = (item.sku.clone(), allocation.warehouse);
                     *accounts.on_hand.entry(place).or_default() -= allocation.count.units();

@@ -34,6 +34,13 @@ struct Statement {
     checks: Vec<(&'static str, usize, &'static str)>,
 }
 
+/// Rows made of arrays, a column each. In the select list they are unnested row by row; as a function in
+/// the from clause each would first be copied as a whole, which costs three times as much.
+pub(super) struct Rows<'q> {
+    query: &'q mut QueryBuilder<Postgres>,
+    lead: &'static str,
+}
+
 /// Rows that other processes may want too, in the order in which a batch takes them.
 const LOCK_CARTS: &str = "\
 select from carts where user_id = any($1::text[]) order by user_id for update";
@@ -111,16 +118,12 @@ impl Statement {
         if keys.is_empty() {
             return;
         }
-        self.query.push(
-            ", keys_kept as (
-            insert into idempotency_keys (created_at, key, fingerprint, outcome) select ",
-        );
-        self.query.push_bind(now).push(", * from unnest(");
-        let mut columns = self.query.separated(", ");
-        columns.push_bind(column(keys, |row| row.key));
-        columns.push_bind(column(keys, |row| row.fingerprint));
-        columns.push_bind(column(keys, |row| &*row.outcome));
-        self.query.push(") on conflict (key) do nothing returning 1)");
+        self.query.push(", keys_kept as (insert into idempotency_keys (key, fingerprint, outcome, created_at) ");
+        let mut rows = self.rows();
+        rows.column("key", keys, |row| row.key);
+        rows.column("fingerprint", keys, |row| row.fingerprint);
+        rows.column("outcome", keys, |row| &*row.outcome);
+        self.query.push(", ").push_bind(now).push(" on conflict (key) do nothing returning 1)");
         self.checks.push(("keys_kept", keys.len(), "loms:key_taken"));
     }
 
@@ -129,17 +132,17 @@ impl Statement {
             self.save_carts(&rows.carts);
         }
         if !rows.carts_emptied.is_empty() {
-            self.query.push(", carts_emptied as (delete from cart_items using unnest(");
-            self.query.push_bind(&rows.carts_emptied);
-            self.query.push(") as emptied (user_id) where cart_items.user_id = emptied.user_id)");
+            self.query.push(", carts_emptied as (delete from cart_items using (");
+            self.rows().column("user_id", &rows.carts_emptied, |user| *user);
+            self.query.push(") as emptied where cart_items.user_id = emptied.user_id)");
         }
         if !rows.items_removed.is_empty() {
-            self.query.push(", items_removed as (delete from cart_items using unnest(");
-            let mut columns = self.query.separated(", ");
-            columns.push_bind(column(&rows.items_removed, |row| row.0));
-            columns.push_bind(column(&rows.items_removed, |row| row.1));
+            self.query.push(", items_removed as (delete from cart_items using (");
+            let mut removed = self.rows();
+            removed.column("user_id", &rows.items_removed, |row| row.0);
+            removed.column("sku", &rows.items_removed, |row| row.1);
             self.query.push(
-                ") as removed (user_id, sku)
+                ") as removed
                 where cart_items.user_id = removed.user_id and cart_items.sku = removed.sku)",
             );
         }
@@ -150,15 +153,12 @@ impl Statement {
 
     /// Only a first edit may find no cart.
     fn save_carts(&mut self, carts: &[CartRow<'_>]) {
+        self.query.push(", carts_saved as (insert into carts (user_id, version) select * from (");
+        let mut rows = self.rows();
+        rows.column("user_id", carts, |row| row.user_id);
+        rows.column("version", carts, |row| row.version);
         self.query.push(
-            ", carts_saved as (
-            insert into carts (user_id, version) select * from unnest(",
-        );
-        let mut columns = self.query.separated(", ");
-        columns.push_bind(column(carts, |row| row.user_id));
-        columns.push_bind(column(carts, |row| row.version));
-        self.query.push(
-            ") as saved (user_id, version)
+            ") as saved
             where saved.version = 1 or exists (select 1 from carts where carts.user_id = saved.user_id)
             on conflict (user_id) do update set version = excluded.version
             where carts.version = excluded.version - 1 returning 1)",
@@ -167,15 +167,12 @@ impl Statement {
     }
 
     fn set_items(&mut self, items: &[ItemRow<'_>]) {
-        self.query.push(
-            ", items_set as (
-            insert into cart_items (user_id, sku, count) select * from unnest(",
-        );
-        let mut columns = self.query.separated(", ");
-        columns.push_bind(column(items, |row| row.user_id));
-        columns.push_bind(column(items, |row| row.sku));
-        columns.push_bind(column(items, |row| row.count));
-        self.query.push(") on conflict (user_id, sku) do update set count = excluded.count)");
+        self.query.push(", items_set as (insert into cart_items (user_id, sku, count) ");
+        let mut rows = self.rows();
+        rows.column("user_id", items, |row| row.user_id);
+        rows.column("sku", items, |row| row.sku);
+        rows.column("count", items, |row| row.count);
+        self.query.push(" on conflict (user_id, sku) do update set count = excluded.count)");
     }
 
     fn place_orders(&mut self, orders: &[&Order]) {
@@ -185,20 +182,19 @@ impl Statement {
         self.query.push(
             ", orders_placed as (
             insert into orders (order_id, user_id, status, total_price, created_at, updated_at, expires_at, version,
-                                reason)
-            select * from unnest(",
+                                reason) ",
         );
-        let mut columns = self.query.separated(", ");
-        columns.push_bind(column(orders, |order| order.id.0));
-        columns.push_bind(column(orders, |order| order.user.as_str()));
-        columns.push_bind(column(orders, |order| order.status.as_str()));
-        columns.push_bind(column(orders, |order| order.total.0));
-        columns.push_bind(column(orders, |order| order.created_at));
-        columns.push_bind(column(orders, |order| order.updated_at));
-        columns.push_bind(column(orders, |order| order.expires_at));
-        columns.push_bind(column(orders, |order| order.version));
-        columns.push_bind(column(orders, |order| order.reason.as_deref()));
-        self.query.push("))");
+        let mut rows = self.rows();
+        rows.column("order_id", orders, |order| order.id.0);
+        rows.column("user_id", orders, |order| order.user.as_str());
+        rows.column("status", orders, |order| order.status.as_str());
+        rows.column("total_price", orders, |order| order.total.0);
+        rows.column("created_at", orders, |order| order.created_at);
+        rows.column("updated_at", orders, |order| order.updated_at);
+        rows.column("expires_at", orders, |order| order.expires_at);
+        rows.column("version", orders, |order| order.version);
+        rows.column("reason", orders, |order| order.reason.as_deref());
+        self.query.push(")");
     }
 
     fn place_lines(&mut self, lines: &[LineRow<'_>]) {
@@ -207,18 +203,17 @@ impl Statement {
         }
         self.query.push(
             ", lines_placed as (
-            insert into order_lines (order_id, line, sku, name, price, count, warehouse_id)
-            select * from unnest(",
+            insert into order_lines (order_id, line, sku, name, price, count, warehouse_id) ",
         );
-        let mut columns = self.query.separated(", ");
-        columns.push_bind(column(lines, |row| row.order_id));
-        columns.push_bind(column(lines, |row| row.line));
-        columns.push_bind(column(lines, |row| row.sku));
-        columns.push_bind(column(lines, |row| row.name));
-        columns.push_bind(column(lines, |row| row.price));
-        columns.push_bind(column(lines, |row| row.count));
-        columns.push_bind(column(lines, |row| row.warehouse_id));
-        self.query.push("))");
+        let mut rows = self.rows();
+        rows.column("order_id", lines, |row| row.order_id);
+        rows.column("line", lines, |row| row.line);
+        rows.column("sku", lines, |row| row.sku);
+        rows.column("name", lines, |row| row.name);
+        rows.column("price", lines, |row| row.price);
+        rows.column("count", lines, |row| row.count);
+        rows.column("warehouse_id", lines, |row| row.warehouse_id);
+        self.query.push(")");
     }
 
     fn move_orders(&mut self, moves: &[MoveRow<'_>]) {
@@ -230,18 +225,18 @@ impl Statement {
             update orders set status = moved.status, version = moved.version, updated_at = moved.updated_at,
                               reason = moved.reason,
                               payment_refused_at = coalesce(orders.payment_refused_at, moved.payment_refused_at)
-            from unnest(",
+            from (",
         );
-        let mut columns = self.query.separated(", ");
-        columns.push_bind(column(moves, |row| row.order.id.0));
-        columns.push_bind(column(moves, |row| row.based_on));
-        columns.push_bind(column(moves, |row| row.order.version));
-        columns.push_bind(column(moves, |row| row.order.status.as_str()));
-        columns.push_bind(column(moves, |row| row.order.updated_at));
-        columns.push_bind(column(moves, |row| row.order.reason.as_deref()));
-        columns.push_bind(column(moves, |row| row.order.payment_refused_at));
+        let mut rows = self.rows();
+        rows.column("order_id", moves, |row| row.order.id.0);
+        rows.column("based_on", moves, |row| row.based_on);
+        rows.column("version", moves, |row| row.order.version);
+        rows.column("status", moves, |row| row.order.status.as_str());
+        rows.column("updated_at", moves, |row| row.order.updated_at);
+        rows.column("reason", moves, |row| row.order.reason.as_deref());
+        rows.column("payment_refused_at", moves, |row| row.order.payment_refused_at);
         self.query.push(
-            ") as moved (order_id, based_on, version, status, updated_at, reason, payment_refused_at)
+            ") as moved
             where orders.order_id = moved.order_id and orders.version = moved.based_on
                 and (moved.version > moved.based_on or orders.payment_refused_at is null) returning 1)",
         );
@@ -254,17 +249,17 @@ impl Statement {
         }
         self.query.push(
             ", events_written as (
-            insert into events (writer_id, seq, order_id, version, status, reason, occurred_at) select ",
+            insert into events (order_id, version, status, reason, occurred_at, writer_id, seq) ",
         );
-        self.query.push_bind(numbers.writer_id).push(", seq + ").push_bind(numbers.last_event);
-        self.query.push(", order_id, version, status, reason, occurred_at from unnest(");
-        let mut columns = self.query.separated(", ");
-        columns.push_bind(column(events, |row| row.order_id));
-        columns.push_bind(column(events, |row| row.version));
-        columns.push_bind(column(events, |row| row.status));
-        columns.push_bind(column(events, |row| row.reason));
-        columns.push_bind(column(events, |row| row.at));
-        self.query.push(") with ordinality as written (order_id, version, status, reason, occurred_at, seq))");
+        let mut rows = self.rows();
+        rows.column("order_id", events, |row| row.order_id);
+        rows.column("version", events, |row| row.version);
+        rows.column("status", events, |row| row.status);
+        rows.column("reason", events, |row| row.reason);
+        rows.column("occurred_at", events, |row| row.at);
+        self.query.push(", ").push_bind(numbers.writer_id);
+        let last = numbers.last_event + i64::try_from(events.len()).unwrap_or(i64::MAX);
+        self.query.push(", generate_series(").push_bind(numbers.last_event + 1).push(", ").push_bind(last).push("))");
     }
 
     fn change_shelves(&mut self, shelves: &[ShelfDelta]) {
@@ -274,18 +269,22 @@ impl Statement {
         self.query.push(
             ", shelves_changed as (
             update stocks set on_hand = stocks.on_hand + delta.on_hand, reserved = stocks.reserved + delta.reserved
-            from unnest(",
+            from (",
         );
-        let mut columns = self.query.separated(", ");
-        columns.push_bind(column(shelves, |delta| delta.sku.as_str()));
-        columns.push_bind(column(shelves, |delta| delta.warehouse.0));
-        columns.push_bind(column(shelves, |delta| delta.on_hand));
-        columns.push_bind(column(shelves, |delta| delta.reserved));
+        let mut rows = self.rows();
+        rows.column("sku", shelves, |delta| delta.sku.as_str());
+        rows.column("warehouse_id", shelves, |delta| delta.warehouse.0);
+        rows.column("on_hand", shelves, |delta| delta.on_hand);
+        rows.column("reserved", shelves, |delta| delta.reserved);
         self.query.push(
-            ") as delta (sku, warehouse_id, on_hand, reserved)
+            ") as delta
             where stocks.sku = delta.sku and stocks.warehouse_id = delta.warehouse_id returning 1)",
         );
         self.checks.push(("shelves_changed", shelves.len(), "loms:short"));
+    }
+
+    fn rows(&mut self) -> Rows<'_> {
+        Rows::of(&mut self.query)
     }
 
     fn finished(self) -> QueryBuilder<Postgres> {
@@ -297,6 +296,20 @@ impl Statement {
         }
         query.push(" else '1' end)::integer");
         query
+    }
+}
+
+impl<'q> Rows<'q> {
+    pub fn of(query: &'q mut QueryBuilder<Postgres>) -> Self {
+        Self { query, lead: "select unnest(" }
+    }
+
+    pub fn column<'a, R, V>(&mut self, name: &str, rows: &'a [R], value: impl Fn(&'a R) -> V + 'a)
+    where
+        V: Encode<'a, Postgres> + Type<Postgres> + PgHasArrayType + 'a,
+    {
+        self.query.push(self.lead).push_bind(column(rows, value)).push(") as ").push(name);
+        self.lead = ", unnest(";
     }
 }
 

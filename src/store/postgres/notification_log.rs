@@ -1,14 +1,18 @@
 //! What users were told, and how they can be reached.
 
 use async_trait::async_trait;
+use sqlx::QueryBuilder;
 
 use crate::domain::contact::Contact;
-use crate::domain::{EventId, Time, UserId};
+use crate::domain::{EventId, Offer, Time, UserId};
 use crate::store::StoreError;
-use crate::store::notification_log::{Attempt, Known, Notification, NotificationFilter, NotificationLog};
+use crate::store::notification_log::{
+    Attempt, Known, Notification, NotificationFilter, NotificationLog, OR_KEEP_UP_TO_DATE,
+};
 use crate::store::reading::{self, NotificationRow};
 
 use super::Postgres;
+use super::batch::Rows;
 
 #[async_trait]
 impl NotificationLog for Postgres {
@@ -22,31 +26,31 @@ impl NotificationLog for Postgres {
         reading::known(rows)
     }
 
-    async fn record(&self, attempts: &[Attempt<'_>]) -> Result<(), StoreError> {
-        sqlx::query(
+    async fn record(&self, attempts: &[Attempt<'_>], offer: Offer) -> Result<(), StoreError> {
+        let mut query = QueryBuilder::new(
             "insert into notifications (event_id, channel, user_id, order_id, status, outcome, attempts, reason,
-                                        attempted_at, next_attempt_at)
-             select * from unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[],
-                                  $7::integer[], $8::text[], $9::timestamptz[], $10::timestamptz[])
-             on conflict (event_id, channel) do update set
-                 outcome = excluded.outcome, attempts = excluded.attempts, reason = excluded.reason,
-                 attempted_at = excluded.attempted_at, next_attempt_at = excluded.next_attempt_at
-             where notifications.outcome <> 'sent'",
-        )
-        .bind(attempts.iter().map(|attempt| attempt.event.id.to_string()).collect::<Vec<_>>())
-        .bind(attempts.iter().map(|attempt| attempt.channel).collect::<Vec<_>>())
-        .bind(attempts.iter().map(|attempt| attempt.event.user.as_str()).collect::<Vec<_>>())
-        .bind(attempts.iter().map(|attempt| attempt.event.order.0).collect::<Vec<_>>())
-        .bind(attempts.iter().map(|attempt| attempt.event.name()).collect::<Vec<_>>())
-        .bind(attempts.iter().map(|attempt| attempt.told.as_str()).collect::<Vec<_>>())
-        .bind(attempts.iter().map(|attempt| i32::try_from(attempt.attempts).unwrap_or(i32::MAX)).collect::<Vec<_>>())
-        .bind(attempts.iter().map(|attempt| attempt.reason.as_deref()).collect::<Vec<_>>())
-        .bind(attempts.iter().map(|attempt| attempt.at).collect::<Vec<_>>())
-        .bind(attempts.iter().map(|attempt| attempt.next_attempt_at).collect::<Vec<_>>())
-        .execute(&self.readers)
-        .await
-        .map(drop)
-        .map_err(StoreError)
+                                        attempted_at, next_attempt_at) ",
+        );
+        let mut rows = Rows::of(&mut query);
+        rows.column("event_id", attempts, |attempt| attempt.event.id.to_string());
+        rows.column("channel", attempts, |attempt| attempt.channel);
+        rows.column("user_id", attempts, |attempt| attempt.event.user.as_str());
+        rows.column("order_id", attempts, |attempt| attempt.event.order.0);
+        rows.column("status", attempts, |attempt| attempt.event.name());
+        rows.column("outcome", attempts, |attempt| attempt.told.as_str());
+        rows.column("attempts", attempts, |attempt| i32::try_from(attempt.attempts).unwrap_or(i32::MAX));
+        rows.column("reason", attempts, |attempt| attempt.reason.as_deref());
+        rows.column("attempted_at", attempts, |attempt| attempt.at);
+        rows.column("next_attempt_at", attempts, |attempt| attempt.next_attempt_at);
+        if offer == Offer::Again {
+            query.push(OR_KEEP_UP_TO_DATE);
+        }
+        query
+            .build()
+            .execute(&self.readers)
+            .await
+            .map(drop)
+            .map_err(StoreError)
     }
 
     async fn due(&self, now: Time, limit: u32) -> Result<Vec<EventId>, StoreError> {

@@ -1,11 +1,14 @@
 //! What users were told, and how they can be reached.
 
 use async_trait::async_trait;
+use sqlx::QueryBuilder;
 
 use crate::domain::contact::Contact;
-use crate::domain::{EventId, Time, UserId};
+use crate::domain::{EventId, Offer, Time, UserId};
 use crate::store::StoreError;
-use crate::store::notification_log::{Attempt, Known, Notification, NotificationFilter, NotificationLog};
+use crate::store::notification_log::{
+    Attempt, Known, Notification, NotificationFilter, NotificationLog, OR_KEEP_UP_TO_DATE,
+};
 use crate::store::reading::{self, NotificationRow};
 
 use super::{Sqlite, give_back, json};
@@ -21,22 +24,20 @@ impl NotificationLog for Sqlite {
         reading::known(rows)
     }
 
-    async fn record(&self, attempts: &[Attempt<'_>]) -> Result<(), StoreError> {
+    async fn record(&self, attempts: &[Attempt<'_>], offer: Offer) -> Result<(), StoreError> {
         let mut connection = self.readers.acquire().await.map_err(StoreError)?;
-        let recorded = sqlx::query(
+        let mut query = QueryBuilder::new(
             "insert into notifications (event_id, channel, user_id, order_id, status, outcome, attempts, reason,
                                         attempted_at, next_attempt_at)
              select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,
                     value ->> 7, value ->> 8, value ->> 9
-             from jsonb_each($1) where true
-             on conflict (event_id, channel) do update set
-                 outcome = excluded.outcome, attempts = excluded.attempts, reason = excluded.reason,
-                 attempted_at = excluded.attempted_at, next_attempt_at = excluded.next_attempt_at
-             where notifications.outcome <> 'sent'",
-        )
-        .bind(json(&attempts.iter().map(row).collect::<Vec<_>>()))
-        .execute(&mut *connection)
-        .await;
+             from jsonb_each(",
+        );
+        query.push_bind(json(&attempts.iter().map(row).collect::<Vec<_>>())).push(") where true");
+        if offer == Offer::Again {
+            query.push(OR_KEEP_UP_TO_DATE);
+        }
+        let recorded = query.build().execute(&mut *connection).await;
         give_back(connection, recorded).map(drop)
     }
 

@@ -162,7 +162,7 @@ fn shortage() -> Shortage {
 
 fn failed(id: i64) -> Arc<Order> {
     let mut order = draft(id, "ann", &[("A", &[(1, 99)]), ("B", &[(1, 1)])]);
-    order.items.iter_mut().for_each(|item| item.allocations.clear());
+    Arc::make_mut(&mut order.items).iter_mut().for_each(|item| item.allocations.clear());
     order.fail(&[shortage()]);
     Arc::new(order)
 }

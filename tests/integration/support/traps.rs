@@ -11,7 +11,7 @@ use loms::domain::cart::Cart;
 use loms::domain::contact::Contact;
 use loms::domain::order::Order;
 use loms::domain::stock::Shelf;
-use loms::domain::{EventId, OrderEvent, OrderId, Sku, Time, UserId};
+use loms::domain::{EventId, Offer, OrderEvent, OrderId, Sku, Time, UserId};
 use loms::store::notification_log::{Attempt, Known, Notification, NotificationFilter};
 use loms::store::{
     Change, HistoryEntry, Key, NotificationLog, OpenError, OrderFilter, Outbox, Store, StoreError, StoredOutcome,
@@ -264,8 +264,8 @@ impl NotificationLog for TrappedStore {
         self.store.known(events).await
     }
 
-    async fn record(&self, attempts: &[Attempt<'_>]) -> Result<(), StoreError> {
-        self.store.record(attempts).await
+    async fn record(&self, attempts: &[Attempt<'_>], offer: Offer) -> Result<(), StoreError> {
+        self.store.record(attempts, offer).await
     }
 
     async fn due(&self, now: Time, limit: u32) -> Result<Vec<EventId>, StoreError> {

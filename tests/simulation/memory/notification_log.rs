@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use loms::domain::contact::Contact;
-use loms::domain::{EventId, Time, UserId};
+use loms::domain::{EventId, Offer, Time, UserId};
 use loms::store::StoreError;
 use loms::store::notification_log::{Attempt, Known, Notification, NotificationFilter, NotificationLog, Told};
 
@@ -18,10 +18,11 @@ pub struct Notifications {
 
 impl Notifications {
     /// The row of an event on a channel may be written until it says that it was sent.
-    fn record(&mut self, attempt: &Attempt<'_>) {
+    fn record(&mut self, attempt: &Attempt<'_>, offer: Offer) {
         let event = attempt.event;
         let id = i64::try_from(self.rows.len()).unwrap_or(i64::MAX) + 1;
         let known = self.rows.get(&(event.id, attempt.channel)).map(|(row, _)| (row.id, row.told));
+        assert!(offer == Offer::Again || known.is_none(), "{} was told before it was offered first", event.id);
         if matches!(known, Some((_, Told::Sent))) {
             return;
         }
@@ -62,10 +63,10 @@ impl NotificationLog for MemoryStore {
         .await
     }
 
-    async fn record(&self, attempts: &[Attempt<'_>]) -> Result<(), StoreError> {
+    async fn record(&self, attempts: &[Attempt<'_>], offer: Offer) -> Result<(), StoreError> {
         self.call(|database| {
             let mut log = database.notifications();
-            attempts.iter().for_each(|attempt| log.record(attempt));
+            attempts.iter().for_each(|attempt| log.record(attempt, offer));
         })
         .await
     }

@@ -247,7 +247,7 @@ impl Tables {
         let mut found = Vec::new();
         let mut held: BTreeMap<(&Sku, WarehouseId), i64> = BTreeMap::new();
         for order in self.orders.values().filter(|order| order.status == Status::AwaitingPayment) {
-            for item in &order.items {
+            for item in &*order.items {
                 for allocation in &item.allocations {
                     *held.entry((&item.sku, allocation.warehouse)).or_default() += allocation.count.units();
                 }

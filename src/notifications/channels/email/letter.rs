@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn the_name_of_an_item_is_one_line_and_no_template() {
         let name = format!("Lamp\r\n\r\n{{{{ order }}}}<b>{}", "x".repeat(1_000));
-        let event = OrderEvent { items: vec![samples::item(&name, 100, 1)], ..samples::event(Status::Payed) };
+        let event = OrderEvent { items: [samples::item(&name, 100, 1)].into(), ..samples::event(Status::Payed) };
         let text = letter(&event, Locale::En).text;
         assert!(text.contains("\n- Lamp {{ order }}<b>xxx") && text.contains("xx…: 1 × 1.00 RUB\n"), "{text}");
     }

@@ -202,7 +202,7 @@ async fn nobody_is_written_to_without_an_address_or_for_a_new_order() {
 fn the_name_of_an_item_adds_no_header() {
     let mailer = mailer("smtp://mail", ENOUGH);
     let mut event = samples::event(Status::Payed);
-    event.items = vec![samples::item("Lamp\r\nBcc: bob@shop.example\r\n\r\n.\r\n", 100, 1)];
+    event.items = [samples::item("Lamp\r\nBcc: bob@shop.example\r\n\r\n.\r\n", 100, 1)].into();
     let contact = samples::contact(Locale::En);
     let letter = mailer.letters.write(&event, contact.locale).expect("a letter").expect("not a new order");
     let message = mailer.message(&event, &contact.email, letter).expect("a mail");

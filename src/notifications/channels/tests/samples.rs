@@ -14,7 +14,7 @@ pub fn event(status: Status) -> OrderEvent {
         reason: None,
         at: Time::from_timestamp_micros(1_764_000_000_123_456).expect("in range"),
         version: 2,
-        items: vec![item("Lamp", 89_000, 2), item("Лампочка", 150, 10)],
+        items: [item("Lamp", 89_000, 2), item("Лампочка", 150, 10)].into(),
         total: Money(179_500),
     }
 }
