@@ -8,7 +8,7 @@ import statistics
 import time
 
 from rabbitmq_node import RabbitNode
-from servers import (LOAD, POSTGRES, Server, USERS, create, histogram_quantile, oha, pgbench, psql, replay, visit)
+from servers import (LOAD, POSTGRES, Server, USERS, create, histogram_quantile, oha, pgbench, psql, replay, visit, wrk)
 
 CONNECTIONS = 64
 MANY_CONNECTIONS = 512
@@ -69,6 +69,7 @@ LIVEZ, LIVEZ_MANY = "GET /livez, 64 connections", "GET /livez, 512 connections"
 CART, ADD, PURCHASES = "GET /carts/{user} of 3 lines", "POST /carts/{user}/items", "whole purchases by loms replay"
 ALONE, BASE_ALONE = "POST /orders, one connection", "one stored procedure per order, one client"
 OPEN, LARGE = "POST /orders, open loop at 70 %", "POST /orders, many old orders in the database"
+KEYED, UNKEYED = "POST /orders by wrk, half of them with an Idempotency-Key", "POST /orders by wrk"
 WITH_BROKER = "POST /orders, events published to RabbitMQ"
 
 
@@ -92,6 +93,11 @@ def orders(bench):
         LIVEZ_MANY: lambda: oha(server, bench.seconds, MANY_CONNECTIONS, "/livez"),
         BASE_ALONE: lambda: pgbench("baseline", "uniform", bench.seconds, 1),
         ALONE: lambda: bench.uniform(server, connections=1),
+    })
+    bodies = bench.folder / "uniform.bodies"
+    bench.interleaved({
+        UNKEYED: lambda: wrk(server, bench.seconds, CONNECTIONS, bodies, "none"),
+        KEYED: lambda: wrk(server, bench.seconds, CONNECTIONS, bodies, "half"),
     })
     before = server.metrics()
     bench.uniform(server)

@@ -156,6 +156,16 @@ def oha(server, seconds, connections, path, *arguments, bodies=None):
     }
 
 
+def wrk(server, seconds, connections, bodies, keys):
+    """Orders per second where `keys` ("half" or "none") of the requests have an Idempotency-Key of their own."""
+    command = ["wrk", "-t", "2", "-c", str(connections), "-d", f"{seconds}s", "-s", LOAD / "keyed.lua", server.url]
+    environment = os.environ | {"BODIES": str(bodies), "KEYS": keys}
+    output = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
+    if "Non-2xx" in output or "Socket errors" in output:
+        raise SystemExit(f"/orders by wrk:\n{output}")
+    return {"rate": float(re.search(r"Requests/sec:\s*([\d.]+)", output).group(1))}
+
+
 def visit(server, connections, paths):
     """Each of the paths once."""
     def visit_some(some):

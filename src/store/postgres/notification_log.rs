@@ -45,12 +45,7 @@ impl NotificationLog for Postgres {
         if offer == Offer::Again {
             query.push(OR_KEEP_UP_TO_DATE);
         }
-        query
-            .build()
-            .execute(&self.readers)
-            .await
-            .map(drop)
-            .map_err(StoreError)
+        query.build().execute(&self.readers).await.map(drop).map_err(StoreError)
     }
 
     async fn due(&self, now: Time, limit: u32) -> Result<Vec<EventId>, StoreError> {
