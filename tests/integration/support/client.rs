@@ -8,6 +8,8 @@ use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
+/// The server closes a connection that was idle for 5 s; no request may meet that on its way.
+const IDLE_TIME_MAX: Duration = Duration::from_secs(2);
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 #[derive(Clone)]
@@ -27,7 +29,8 @@ pub struct Answer {
 impl Client {
     /// Of the server at `http://HOST:PORT`.
     pub fn new(base: &str) -> Self {
-        let http = reqwest::Client::builder().timeout(ANSWER_TIME_MAX).no_proxy().build().expect("a client");
+        let http = reqwest::Client::builder().timeout(ANSWER_TIME_MAX).pool_idle_timeout(IDLE_TIME_MAX).no_proxy();
+        let http = http.build().expect("a client");
         Self { http, base: base.to_owned() }
     }
 

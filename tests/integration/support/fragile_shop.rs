@@ -55,6 +55,9 @@ impl Ground {
     }
 }
 
+/// Longer than any test: what a buyer was told stays so.
+const PAYMENT_TIMEOUT: &str = "1d";
+
 impl Shop {
     /// Sells these SKUs, with so many units of each in warehouse 1, at 1.00 apiece.
     pub fn open(ground: Ground, stock: &[(String, i64)], settings: Settings) -> Self {
@@ -70,6 +73,7 @@ impl Shop {
         std::fs::write(&shelves_path, shelves).expect("written");
         let settings = ground
             .settings(settings)
+            .by_default("LOMS_PAYMENT_TIMEOUT", PAYMENT_TIMEOUT)
             .variable("LOMS_CATALOG", &catalogue_path.display().to_string())
             .variable("LOMS_STOCK", &shelves_path.display().to_string())
             .variable("LOMS_LOG", "warn");

@@ -58,6 +58,12 @@ impl Settings {
         self
     }
 
+    /// Where the test does not say otherwise.
+    pub fn by_default(mut self, name: &str, value: &str) -> Self {
+        self.environment.insert(0, (name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// Starts it in a folder of its own and waits until it serves.
     ///
     /// # Panics
