@@ -45,7 +45,6 @@ def report(bench):
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     model = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
     clients, batches, (left, drained) = bench.notes["clients"], bench.notes["batches"], bench.notes["backlog"]
-    ratio = bench.ratio
     lines = [
         "# Measurements", "",
         f"Written by `make bench`: {time.strftime('%Y-%m-%d')}, commit {commit}, {os.cpu_count()} cores"
@@ -65,7 +64,7 @@ def report(bench):
         "", f"P11 and P14 with {bench.waiting_orders:,} waiting orders, P12 with {bench.old_orders:,} old ones, P13 with"
         f" {bench.due_orders:,} due within {bench.due_seconds} s under half load; lateness is that of the decision."
         f" After P15's load {left:,.0f} events waited and were published within {drained:.1f} s."
-        f" With an Idempotency-Key of its own on every second request, the rate is {ratio(KEYED, UNKEYED):.2f} of that"
+        f" With an Idempotency-Key of its own on every second request, the rate is {bench.ratio(KEYED, UNKEYED):.2f} of that"
         " without (both by wrk, for oha sends the same headers with each request); P1 is without.", "",
         "![Rate and p99 against connections](rates.svg)", "",
         "| side | per second | spread | p50 ms | p99 ms | cores of the server | of the database |",

@@ -8,13 +8,14 @@
 //! Rows that other processes may want too are taken in the order of the arrays, which are sorted:
 //! no other plan is allowed than to look up each row of an array by its key.
 
-use sqlx::postgres::{PgBindIterExt, PgHasArrayType};
-use sqlx::{Encode, PgConnection, Postgres, QueryBuilder, Type};
+use sqlx::{PgConnection, Postgres, QueryBuilder};
 
 use crate::domain::Time;
 use crate::domain::order::Order;
 use crate::store::change::{Change, Refused, ShelfDelta};
 use crate::store::rows::{BatchRows, CartRow, EventRow, ItemRow, KeyRow, LineRow, MoveRow, Numbers};
+
+use super::unnest::{Rows, column};
 
 /// Why a statement was refused as a whole.
 #[derive(Debug)]
@@ -32,13 +33,6 @@ struct Statement {
     query: QueryBuilder<Postgres>,
     /// Parts that must write so many rows, and what it means where they do not.
     checks: Vec<(&'static str, usize, &'static str)>,
-}
-
-/// Rows made of arrays, a column each. In the select list they are unnested row by row; as a function in
-/// the from clause each would first be copied as a whole, which costs three times as much.
-pub(super) struct Rows<'q> {
-    query: &'q mut QueryBuilder<Postgres>,
-    lead: &'static str,
 }
 
 /// Rows that other processes may want too, in the order in which a batch takes them.
@@ -297,26 +291,4 @@ impl Statement {
         query.push(" else '1' end)::integer");
         query
     }
-}
-
-impl<'q> Rows<'q> {
-    pub fn of(query: &'q mut QueryBuilder<Postgres>) -> Self {
-        Self { query, lead: "select unnest(" }
-    }
-
-    pub fn column<'a, R, V>(&mut self, name: &str, rows: &'a [R], value: impl Fn(&'a R) -> V + 'a)
-    where
-        V: Encode<'a, Postgres> + Type<Postgres> + PgHasArrayType + 'a,
-    {
-        self.query.push(self.lead).push_bind(column(rows, value)).push(") as ").push(name);
-        self.lead = ", unnest(";
-    }
-}
-
-/// One column of some rows, as an array.
-fn column<'a, R, V>(rows: &'a [R], value: impl Fn(&'a R) -> V + 'a) -> impl Encode<'a, Postgres> + Type<Postgres> + 'a
-where
-    V: Encode<'a, Postgres> + Type<Postgres> + PgHasArrayType + 'a,
-{
-    rows.iter().map(value).bind_iter()
 }

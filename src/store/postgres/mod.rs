@@ -5,6 +5,7 @@ mod notification_log;
 mod outbox;
 mod reads;
 mod stock_edit;
+mod unnest;
 mod verify;
 mod writer;
 

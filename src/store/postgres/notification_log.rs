@@ -12,7 +12,7 @@ use crate::store::notification_log::{
 use crate::store::reading::{self, NotificationRow};
 
 use super::Postgres;
-use super::batch::Rows;
+use super::unnest::Rows;
 
 #[async_trait]
 impl NotificationLog for Postgres {
