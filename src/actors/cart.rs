@@ -1,19 +1,19 @@
 //! One shopping cart: decides in memory, answers once the decision is durable.
 //! Holds no SQL, no HTTP and no clock.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use actix::prelude::*;
-use tokio::sync::oneshot;
 
 use crate::domain::cart::{self, Command, Edit, Rejection};
 use crate::domain::{UserId, order};
 use crate::store::{Change, Keyed, Refused};
 
-use super::directory::Leave;
+use super::directory::{Leave, Resident};
 use super::order::{Order, Place, PlaceError, Placed};
-use super::{ANSWER_MS_MAX, ATTEMPTS_MAX, Core, Failure, NotWritten, stock_keeper};
+use super::{ATTEMPTS_MAX, Core, Failure, NotWritten, Written};
 
 /// A cart that nobody asked for this long leaves memory.
 const IDLE_S_MAX: u64 = 600;
@@ -21,19 +21,37 @@ const IDLE_S_MAX: u64 = 600;
 pub struct Cart {
     user: UserId,
     core: Arc<Core>,
-    /// `None` until it is needed, while a command runs, and after any doubt: then the store knows.
-    state: Option<cart::Cart>,
-    used: bool,
+    shown: Arc<Shown>,
 }
 
-/// What the cart holds.
+/// What a cart durably holds, for whoever asks.
+#[derive(Default)]
+pub struct Shown {
+    /// `None` until it is needed, and after any doubt: then the store knows.
+    held: Mutex<Option<Arc<cart::Cart>>>,
+    used: AtomicBool,
+}
+
+/// What the user's cart holds, without a message to the cart where that is known.
+///
+/// # Errors
+/// [`Failure::Unavailable`] where it is not and the database is away.
+pub async fn held(core: &Arc<Core>, user: &UserId) -> Result<Arc<cart::Cart>, Failure> {
+    if let Some(held) = core.directory.carts.shown(user).and_then(|shown| shown.get()) {
+        return Ok(held);
+    }
+    let start = || Cart::new(user.clone(), Arc::clone(core));
+    core.directory.carts.send(user, Show, start).await.unwrap_or(Err(Failure::Unavailable))
+}
+
+/// What the cart holds, also where it must be read first.
 #[derive(Message)]
-#[rtype(result = "Result<cart::Cart, Failure>")]
-pub struct Show;
+#[rtype(result = "Result<Arc<cart::Cart>, Failure>")]
+struct Show;
 
 /// Edits the cart and gives what it then holds.
 #[derive(Message)]
-#[rtype(result = "Result<cart::Cart, EditError>")]
+#[rtype(result = "Result<Arc<cart::Cart>, EditError>")]
 pub struct Execute {
     pub command: Command,
     pub key: Option<Keyed>,
@@ -65,48 +83,58 @@ pub enum EditError {
 impl Cart {
     #[must_use]
     pub fn new(user: UserId, core: Arc<Core>) -> Self {
-        Self { user, core, state: None, used: true }
+        Self { user, core, shown: Arc::default() }
     }
 }
 
+impl Shown {
+    fn get(&self) -> Option<Arc<cart::Cart>> {
+        self.used.store(true, Ordering::Relaxed);
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, held: Option<Arc<cart::Cart>>) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
+    }
+}
 impl Actor for Cart {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
         context.set_mailbox_capacity(super::COMMANDS_UNDER_WAY_MAX);
         context.run_interval(Duration::from_secs(IDLE_S_MAX), |cart, context| {
-            if !std::mem::take(&mut cart.used) {
+            if !cart.shown.used.swap(false, Ordering::Relaxed) {
                 cart.core.directory.carts.retire(&cart.user, &context.address());
             }
         });
     }
 }
 
+impl Resident for Cart {
+    type Shown = Arc<Shown>;
+
+    fn shown(&self) -> Arc<Shown> {
+        Arc::clone(&self.shown)
+    }
+}
+
 impl Handler<Show> for Cart {
-    type Result = AtomicResponse<Self, Result<cart::Cart, Failure>>;
+    type Result = AtomicResponse<Self, Result<Arc<cart::Cart>, Failure>>;
 
     fn handle(&mut self, _: Show, _: &mut Self::Context) -> Self::Result {
-        self.used = true;
-        let known = known(Arc::clone(&self.core), self.user.clone(), self.state.take()).into_actor(self);
-        AtomicResponse::new(Box::pin(known.map(|cart, actor, _| {
-            actor.state = cart.clone().ok();
-            cart
-        })))
+        let (core, user, shown) = (Arc::clone(&self.core), self.user.clone(), self.shown());
+        let known = async move { known(&core, &user, &shown).await };
+        AtomicResponse::new(Box::pin(known.into_actor(self)))
     }
 }
 
 impl Handler<Execute> for Cart {
     // Waits: the next command on this cart sees durable state only. Other carts fill the batch.
-    type Result = AtomicResponse<Self, Result<cart::Cart, EditError>>;
+    type Result = AtomicResponse<Self, Result<Arc<cart::Cart>, EditError>>;
 
     fn handle(&mut self, execute: Execute, _: &mut Self::Context) -> Self::Result {
-        self.used = true;
-        let core = Arc::clone(&self.core);
-        let edited = edit_durably(core, self.user.clone(), self.state.take(), execute).into_actor(self);
-        AtomicResponse::new(Box::pin(edited.map(|(state, edited), actor, _| {
-            actor.state = state;
-            edited
-        })))
+        let edited = edit_durably(Arc::clone(&self.core), self.user.clone(), self.shown(), execute);
+        AtomicResponse::new(Box::pin(edited.into_actor(self)))
     }
 }
 
@@ -114,13 +142,8 @@ impl Handler<Purchase> for Cart {
     type Result = AtomicResponse<Self, Result<Placed, PlaceError>>;
 
     fn handle(&mut self, purchase: Purchase, _: &mut Self::Context) -> Self::Result {
-        self.used = true;
-        let core = Arc::clone(&self.core);
-        let purchased = purchase_durably(core, self.user.clone(), self.state.take(), purchase).into_actor(self);
-        AtomicResponse::new(Box::pin(purchased.map(|(state, placed), actor, _| {
-            actor.state = state;
-            placed
-        })))
+        let purchased = purchase_durably(Arc::clone(&self.core), self.user.clone(), self.shown(), purchase);
+        AtomicResponse::new(Box::pin(purchased.into_actor(self)))
     }
 }
 
@@ -132,82 +155,85 @@ impl Handler<Leave> for Cart {
     }
 }
 
-async fn known(core: Arc<Core>, user: UserId, state: Option<cart::Cart>) -> Result<cart::Cart, Failure> {
-    match state {
-        Some(cart) => Ok(cart),
-        None => core.read(move |store| async move { store.cart(&user).await }).await,
+async fn known(core: &Core, user: &UserId, shown: &Shown) -> Result<Arc<cart::Cart>, Failure> {
+    if let Some(held) = shown.get() {
+        return Ok(held);
     }
+    let user = user.clone();
+    let held = Arc::new(core.read(move |store| async move { store.cart(&user).await }).await?);
+    shown.set(Some(Arc::clone(&held)));
+    Ok(held)
 }
-
-type Edited = (Option<cart::Cart>, Result<cart::Cart, EditError>);
 
 /// Decides and writes; where what it knew was stale, reads the cart and decides again.
-async fn edit_durably(core: Arc<Core>, user: UserId, mut state: Option<cart::Cart>, execute: Execute) -> Edited {
+async fn edit_durably(
+    core: Arc<Core>,
+    user: UserId,
+    shown: Arc<Shown>,
+    execute: Execute,
+) -> Result<Arc<cart::Cart>, EditError> {
     let Execute { command, key } = execute;
-    for _ in 0..ATTEMPTS_MAX {
-        let mut cart = match known(Arc::clone(&core), user.clone(), state.take()).await {
-            Ok(cart) => cart,
-            Err(failure) => return (None, Err(failure.into())),
-        };
-        let edit = match decide(&core, &cart, command.clone()).await {
-            Ok(Some(edit)) => edit,
-            Ok(None) => return (Some(cart.clone()), Ok(cart)),
-            Err(error) => return (Some(cart), Err(error)),
-        };
-        cart.apply(edit.clone());
-        let change = Change::CartEdited { user: user.clone(), cart, edit, key: key.clone() };
-        match core.write(change).await {
-            Ok(written) => match written.change {
-                Change::CartEdited { cart, .. } => return (Some(cart.clone()), Ok(cart)),
-                _ => return (None, Err(Failure::InDoubt.into())),
-            },
-            Err(NotWritten::Refused { refused: Refused::KeyTaken, .. }) => return (None, Err(EditError::KeyTaken)),
-            Err(NotWritten::Refused { .. }) => {}
-            Err(NotWritten::Failed(failure)) => return (None, Err(failure.into())),
-        }
-    }
-    (None, Err(Failure::Unavailable.into()))
-}
-
-/// What the command changes, where the stock covers what the cart then holds.
-async fn decide(core: &Core, cart: &cart::Cart, command: Command) -> Result<Option<Edit>, EditError> {
     let takes_more = matches!(command, Command::Add { .. } | Command::Set { .. });
-    let edit = cart.decide(command)?;
-    if let (true, Some(Edit::LineSet(line))) = (takes_more, &edit) {
-        let (answer, answered) = oneshot::channel();
-        let covers = stock_keeper::Covers { sku: line.sku.clone(), count: line.count, answer };
-        core.stock_keeper.try_send(covers).map_err(|_| Failure::Overloaded)?;
-        match tokio::time::timeout(Duration::from_millis(ANSWER_MS_MAX), answered).await {
-            Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(available))) => return Err(EditError::OutOfStock { available }),
-            Ok(Err(_)) | Err(_) => return Err(Failure::Unavailable.into()),
+    for _ in 0..ATTEMPTS_MAX {
+        let held = known(&core, &user, &shown).await?;
+        let Some(edit) = held.decide(command.clone())? else { return Ok(held) };
+        let mut cart = cart::Cart::clone(&held);
+        cart.apply(edit.clone());
+        let to_cover = match &edit {
+            Edit::LineSet(line) if takes_more => Some(line.clone()),
+            _ => None,
+        };
+        let change = Change::CartEdited { user: user.clone(), cart, edit, key: key.clone() };
+        let written = match to_cover {
+            Some(line) => core.write_covered(line, change).await,
+            None => core.write(change).await,
+        };
+        match written {
+            Ok(Written { change: Change::CartEdited { cart, .. }, .. }) => {
+                let held = Arc::new(cart);
+                shown.set(Some(Arc::clone(&held)));
+                return Ok(held);
+            }
+            Err(NotWritten::Refused { refused: Refused::NotCovered { available }, .. }) => {
+                return Err(EditError::OutOfStock { available });
+            }
+            Err(NotWritten::Failed(failure)) => {
+                shown.set(None);
+                return Err(failure.into());
+            }
+            Err(NotWritten::Refused { refused: Refused::KeyTaken, .. }) => {
+                shown.set(None);
+                return Err(EditError::KeyTaken);
+            }
+            Ok(_) | Err(NotWritten::Refused { .. }) => shown.set(None),
         }
     }
-    Ok(edit)
+    Err(Failure::Unavailable.into())
 }
 
-type Purchased = (Option<cart::Cart>, Result<Placed, PlaceError>);
-
-async fn purchase_durably(core: Arc<Core>, user: UserId, state: Option<cart::Cart>, purchase: Purchase) -> Purchased {
-    let mut cart = match known(Arc::clone(&core), user, state).await {
-        Ok(cart) => cart,
-        Err(failure) => return (None, Err(failure.into())),
-    };
-    if cart.version != purchase.version {
-        return (Some(cart), Err(PlaceError::CartChanged));
+async fn purchase_durably(
+    core: Arc<Core>,
+    user: UserId,
+    shown: Arc<Shown>,
+    purchase: Purchase,
+) -> Result<Placed, PlaceError> {
+    let held = known(&core, &user, &shown).await?;
+    if held.version != purchase.version {
+        return Err(PlaceError::CartChanged);
     }
     let id = purchase.draft.id;
-    let emptied_cart_version = Some(cart.version + 1);
+    let emptied_cart_version = Some(held.version + 1);
     let place = Place { draft: purchase.draft, emptied_cart_version, key: purchase.key };
     let start = || Order::new(id, Arc::clone(&core));
-    match core.directory.orders.send(&id, place, start).await {
-        Ok(Ok(placed)) => {
-            if placed.shortages.is_empty() {
-                cart.apply(Edit::Emptied);
-            }
-            (Some(cart), Ok(placed))
+    let placed = core.directory.orders.send(&id, place, start).await.unwrap_or(Err(Failure::InDoubt.into()));
+    match &placed {
+        Ok(placed) if placed.shortages.is_empty() => {
+            let mut emptied = cart::Cart::clone(&held);
+            emptied.apply(Edit::Emptied);
+            shown.set(Some(Arc::new(emptied)));
         }
-        Ok(Err(error)) => (None, Err(error)),
-        Err(_) => (None, Err(Failure::InDoubt.into())),
+        Ok(_) => {}
+        Err(_) => shown.set(None),
     }
+    placed
 }

@@ -29,10 +29,23 @@ pub struct Directory {
 }
 
 /// The live actors of one kind.
-pub struct Live<K, A: Actor> {
-    shards: Vec<Mutex<HashMap<K, Addr<A>>>>,
+pub struct Live<K, A: Resident> {
+    shards: Vec<Mutex<HashMap<K, Entry<A>>>>,
     hasher: RandomState,
     shard_live_max: usize,
+}
+
+/// An actor that can be live here.
+pub trait Resident: Actor<Context = Context<Self>> + Handler<Leave> {
+    /// What others may look at without a message; nothing for most.
+    type Shown: Clone;
+
+    fn shown(&self) -> Self::Shown;
+}
+
+struct Entry<A: Resident> {
+    address: Addr<A>,
+    shown: A::Shown,
 }
 
 /// The last message of an actor that was taken out of the directory.
@@ -46,11 +59,7 @@ impl Default for Directory {
     }
 }
 
-impl<K, A> Live<K, A>
-where
-    K: Hash + Eq + Clone,
-    A: Actor<Context = Context<A>> + Handler<Leave>,
-{
+impl<K: Hash + Eq + Clone, A: Resident> Live<K, A> {
     fn new(live_max: usize) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::new(HashMap::new())).collect();
         Self { shards, hasher: RandomState::new(), shard_live_max: live_max.div_ceil(SHARDS) }
@@ -81,29 +90,37 @@ where
 
     fn at_address<R>(&self, key: &K, start: impl FnOnce() -> A, send: impl FnOnce(&Addr<A>) -> R) -> R {
         let mut shard = self.shard(key);
-        if let Some(address) = shard.get(key).filter(|address| address.connected()) {
-            return send(address);
+        if let Some(entry) = shard.get(key).filter(|entry| entry.address.connected()) {
+            return send(&entry.address);
         }
         if shard.len() >= self.shard_live_max
             && let Some(other) = shard.keys().next().cloned()
         {
-            shard.remove(&other).iter().for_each(dismiss);
+            shard.remove(&other).iter().for_each(|entry| dismiss(&entry.address));
         }
-        let address = start().start();
+        let actor = start();
+        let shown = actor.shown();
+        let address = actor.start();
         let sent = send(&address);
-        shard.insert(key.clone(), address);
+        shard.insert(key.clone(), Entry { address, shown });
         sent
+    }
+
+    /// What the live actor shows.
+    #[must_use]
+    pub fn shown(&self, key: &K) -> Option<A::Shown> {
+        self.shard(key).get(key).filter(|entry| entry.address.connected()).map(|entry| entry.shown.clone())
     }
 
     #[must_use]
     pub fn is_live(&self, key: &K) -> bool {
-        self.shard(key).get(key).is_some_and(Addr::connected)
+        self.shown(key).is_some()
     }
 
     /// Takes the actor out; it ends when it has handled what was sent to it so far.
     pub fn retire(&self, key: &K, address: &Addr<A>) {
         let mut shard = self.shard(key);
-        if shard.get(key) == Some(address) {
+        if shard.get(key).is_some_and(|entry| entry.address == *address) {
             shard.remove(key);
         }
         dismiss(address);
@@ -115,17 +132,14 @@ where
     }
 
     /// A panic under this lock would have been before any change to the map.
-    fn shard(&self, key: &K) -> MutexGuard<'_, HashMap<K, Addr<A>>> {
+    fn shard(&self, key: &K) -> MutexGuard<'_, HashMap<K, Entry<A>>> {
         let shard = usize::try_from(self.hasher.hash_one(key) % SHARDS as u64).unwrap_or(0);
         self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[expect(clippy::disallowed_methods, reason = "one last message, which a full mailbox must not refuse")]
-fn dismiss<A>(address: &Addr<A>)
-where
-    A: Actor<Context = Context<A>> + Handler<Leave>,
-{
+fn dismiss<A: Resident>(address: &Addr<A>) {
     address.do_send(Leave);
 }
 

@@ -21,6 +21,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
+use crate::domain::cart::Line;
 use crate::store::{Change, Refused, Store, StoreError};
 
 use directory::Directory;
@@ -61,7 +62,7 @@ pub struct Written {
 /// Why a change is not known to be durable.
 #[derive(Debug, thiserror::Error)]
 pub enum NotWritten {
-    /// The database refused this change: what it was based on is gone.
+    /// This change was refused, mostly by the database: what it was based on is gone.
     #[error("refused: {refused:?}")]
     Refused { refused: Refused, change: Box<Change> },
     #[error(transparent)]
@@ -119,6 +120,17 @@ impl Core {
     pub async fn write(&self, change: Change) -> Result<Written, NotWritten> {
         let (answer, answered) = oneshot::channel();
         self.journal.try_send(journal::Write { change, answer }).map_err(|_| Failure::Overloaded)?;
+        in_time(answered).await
+    }
+
+    /// The same for a cart's change, where the stock covers this line of it.
+    ///
+    /// # Errors
+    /// [`NotWritten`].
+    pub async fn write_covered(&self, line: Line, change: Change) -> Result<Written, NotWritten> {
+        let (answer, answered) = oneshot::channel();
+        let edit = stock_keeper::EditCart { line, change, answer };
+        self.stock_keeper.try_send(edit).map_err(|_| Failure::Overloaded)?;
         in_time(answered).await
     }
 }

@@ -12,7 +12,7 @@ use crate::domain::stock::Shortage;
 use crate::domain::{OrderId, Time};
 use crate::store::{Change, Keyed, Movement, Refused};
 
-use super::directory::Leave;
+use super::directory::{Leave, Resident};
 use super::{ATTEMPTS_MAX, Core, Failure, NotWritten, in_time, stock_keeper};
 
 /// After a failure, an order looks again this much later whether its deadline has passed.
@@ -124,6 +124,12 @@ impl Actor for Order {
     fn started(&mut self, context: &mut Self::Context) {
         context.set_mailbox_capacity(super::COMMANDS_UNDER_WAY_MAX);
     }
+}
+
+impl Resident for Order {
+    type Shown = ();
+
+    fn shown(&self) {}
 }
 
 impl Handler<Place> for Order {

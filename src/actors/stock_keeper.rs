@@ -14,13 +14,14 @@ use foldhash::{HashMap, HashMapExt};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::domain::Sku;
+use crate::domain::cart::Line;
 use crate::domain::order::{Order, Status};
 use crate::domain::stock::{self, Allocation, Shelf, Shortage};
-use crate::domain::{Count, Sku};
-use crate::store::{Change, Keyed, ShelfDelta};
+use crate::store::{Change, Keyed, Refused, ShelfDelta};
 
 use super::journal::{self, Journal};
-use super::{Answer, COMMANDS_UNDER_WAY_MAX, Failure};
+use super::{Answer, COMMANDS_UNDER_WAY_MAX, Failure, NotWritten};
 
 /// A shortage is believed where the shelves were read from the database this recently: another
 /// process may have put goods there.
@@ -55,13 +56,13 @@ pub struct Place {
     pub answer: Answer,
 }
 
-/// Whether so many units can be bought; else how many can.
+/// Hands a cart's change to the Journal, where the stock covers this line of it.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Covers {
-    pub sku: Sku,
-    pub count: Count,
-    pub answer: oneshot::Sender<Result<(), i64>>,
+pub struct EditCart {
+    pub line: Line,
+    pub change: Change,
+    pub answer: Answer,
 }
 
 /// What became of the changes of a batch, and shelves as the database now has them.
@@ -79,7 +80,7 @@ pub struct Settled {
 
 enum Question {
     Place(Place),
-    Covers(Covers),
+    EditCart(EditCart),
 }
 
 impl StockKeeper {
@@ -147,14 +148,15 @@ impl StockKeeper {
         let _ = write.answer.send(Err(Failure::Overloaded.into()));
     }
 
-    fn covers(&mut self, covers: Covers) {
-        let available = stock::available(self.shelves_of(&covers.sku));
-        if available >= covers.count.units() {
-            let _ = covers.answer.send(Ok(()));
-        } else if !self.read_again([&covers.sku]) {
-            let _ = covers.answer.send(Err(available));
+    fn edit_cart(&mut self, edit: EditCart) {
+        let available = stock::available(self.shelves_of(&edit.line.sku));
+        if available >= edit.line.count.units() {
+            self.hand_over(edit.change, edit.answer);
+        } else if !self.read_again([&edit.line.sku]) {
+            let refused = Refused::NotCovered { available };
+            let _ = edit.answer.send(Err(NotWritten::Refused { refused, change: Box::new(edit.change) }));
         } else {
-            self.undecided.push(Question::Covers(covers));
+            self.undecided.push(Question::EditCart(edit));
         }
     }
 
@@ -196,7 +198,7 @@ impl StockKeeper {
         for question in std::mem::take(&mut self.undecided) {
             match question {
                 Question::Place(place) => self.place(place),
-                Question::Covers(covers) => self.covers(covers),
+                Question::EditCart(edit) => self.edit_cart(edit),
             }
         }
     }
@@ -273,11 +275,11 @@ impl Handler<Place> for StockKeeper {
     }
 }
 
-impl Handler<Covers> for StockKeeper {
+impl Handler<EditCart> for StockKeeper {
     type Result = ();
 
-    fn handle(&mut self, covers: Covers, _: &mut Self::Context) {
-        self.covers(covers);
+    fn handle(&mut self, edit: EditCart, _: &mut Self::Context) {
+        self.edit_cart(edit);
     }
 }
 

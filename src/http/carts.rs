@@ -6,9 +6,9 @@ use actix_web::{HttpRequest, HttpResponse, delete, get, post, put, web};
 use serde::{Deserialize, Serialize};
 use serde_json::Number;
 
-use crate::actors::cart::{Cart, EditError, Execute, Purchase, Show};
+use crate::actors::cart::{Cart, EditError, Execute, Purchase};
 use crate::actors::order::{PlaceError, Placed};
-use crate::actors::{ATTEMPTS_MAX, Failure};
+use crate::actors::{self, ATTEMPTS_MAX, Failure};
 use crate::domain::cart::{self, Command};
 use crate::domain::{Count, Money, OrderId, Sku, UserId};
 use crate::products::{Product, ProductError};
@@ -113,8 +113,8 @@ pub async fn set_item(
     let command = Command::Set { sku: sku.clone(), count };
     require_product(&api, &sku).await?;
     require_countable_total(&api, &user, command.clone()).await?;
-    let cart = edit(&api, &user, command, None).await;
-    cart_response(&api, &user, &cart.map_err(|error| Problem::of_edit(error, &sku))?).await
+    let cart = edit(&api, &user, command, None).await.map_err(|error| Problem::of_edit(error, &sku))?;
+    cart_response(&api, &user, &cart).await
 }
 
 /// Removes units of a SKU from a cart, or the whole line.
@@ -196,7 +196,13 @@ impl NewCount {
 
 /// # Errors
 /// What [`add_item`] refuses.
-pub async fn add(api: &Api, user: &UserId, sku: Sku, count: Count, key: Option<Keyed>) -> Result<cart::Cart, Problem> {
+pub async fn add(
+    api: &Api,
+    user: &UserId,
+    sku: Sku,
+    count: Count,
+    key: Option<Keyed>,
+) -> Result<Arc<cart::Cart>, Problem> {
     let command = Command::Add { sku: sku.clone(), count };
     require_product(api, &sku).await?;
     require_countable_total(api, user, command.clone()).await?;
@@ -205,17 +211,15 @@ pub async fn add(api: &Api, user: &UserId, sku: Sku, count: Count, key: Option<K
 
 /// # Errors
 /// What [`remove_item`] refuses.
-pub async fn remove(api: &Api, user: &UserId, sku: Sku, count: Option<Count>) -> Result<cart::Cart, Problem> {
+pub async fn remove(api: &Api, user: &UserId, sku: Sku, count: Option<Count>) -> Result<Arc<cart::Cart>, Problem> {
     let command = Command::Remove { sku: sku.clone(), count };
     edit(api, user, command, None).await.map_err(|error| Problem::of_edit(error, &sku))
 }
 
 /// # Errors
 /// 503 where the cart is not in memory and the database is away.
-pub async fn held(api: &Api, user: &UserId) -> Result<cart::Cart, Problem> {
-    let start = || Cart::new(user.clone(), Arc::clone(&api.core));
-    let shown = api.core.directory.carts.send(user, Show, start).await;
-    Ok(shown.unwrap_or(Err(Failure::Unavailable))?)
+pub async fn held(api: &Api, user: &UserId) -> Result<Arc<cart::Cart>, Problem> {
+    Ok(actors::cart::held(&api.core, user).await?)
 }
 
 /// Buys what the cart holds at the prices of this moment.
@@ -276,16 +280,16 @@ async fn require_product(api: &Api, sku: &Sku) -> Result<(), Problem> {
 
 /// Refuses what would make a cart that cannot be shown, before it is written.
 async fn require_countable_total(api: &Api, user: &UserId, command: Command) -> Result<(), Problem> {
-    let mut cart = held(api, user).await?;
-    if let Some(edit) = cart.decide(command)? {
-        cart.apply(edit);
-    }
+    let held = held(api, user).await?;
+    let Some(edit) = held.decide(command)? else { return Ok(()) };
+    let mut cart = Arc::unwrap_or_clone(held);
+    cart.apply(edit);
     let products = products_of(api, &cart).await?;
     Money::total(cart.lines().iter().zip(&products).map(|(line, product)| (product.price, line.count)))?;
     Ok(())
 }
 
-async fn edit(api: &Api, user: &UserId, command: Command, key: Option<Keyed>) -> Result<cart::Cart, EditError> {
+async fn edit(api: &Api, user: &UserId, command: Command, key: Option<Keyed>) -> Result<Arc<cart::Cart>, EditError> {
     let start = || Cart::new(user.clone(), Arc::clone(&api.core));
     let edited = api.core.directory.carts.send(user, Execute { command, key }, start).await;
     edited.unwrap_or(Err(Failure::InDoubt.into()))

@@ -89,6 +89,8 @@ pub enum Refused {
     Stale,
     /// The shelves do not hold what it wanted to take.
     Short,
+    /// A cart would hold more than can be bought: so many can. Found before it comes to the database.
+    NotCovered { available: i64 },
     /// Its idempotency key is already there, with its outcome.
     KeyTaken,
     /// These rows of a stock edit (by position) would leave less on hand than is reserved.

@@ -40,6 +40,9 @@ pub const WRITER_DEAD_AFTER_MS: i64 = 15_000;
 pub const STATEMENT_MS_MAX: u64 = 5_000;
 /// A new connection to the database is there within this time, or not at all.
 pub const CONNECT_MS_MAX: u64 = 3_000;
+/// A read of PostgreSQL waits no longer for a connection, so that a request is refused within a second
+/// where the database has gone.
+pub const READER_MS_MAX: u64 = 900;
 /// Connections that read.
 pub const READERS_MAX: u32 = 8;
 

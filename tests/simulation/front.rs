@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use loms::actors::cart::{Cart, EditError, Execute, Purchase, Show};
+use loms::actors::cart::{Cart, EditError, Execute, Purchase, held};
 use loms::actors::order::{self, MoveError, Order, Place, PlaceError, Placed};
 use loms::actors::{ATTEMPTS_MAX, Core, Failure, NotWritten};
 use loms::domain::cart::{self, Command};
@@ -34,7 +34,7 @@ pub enum Request {
 
 #[derive(Debug, Clone)]
 pub enum Answer {
-    Cart(cart::Cart),
+    Cart(Arc<cart::Cart>),
     Placed(Placed),
     Moved(Arc<domain::Order>),
     Stock(Vec<(Sku, Shelf)>),
@@ -144,7 +144,7 @@ impl Front<'_> {
 
     async fn replay(&self, outcome: Outcome) -> Answered {
         match outcome {
-            Outcome::Cart { version, lines } => Ok(Answer::Cart(Outcome::cart(version, lines))),
+            Outcome::Cart { version, lines } => Ok(Answer::Cart(Arc::new(Outcome::cart(version, lines)))),
             Outcome::Stock { shelves } => Ok(Answer::Stock(shelves)),
             Outcome::Order { order_id, shortages } => {
                 let stored = self.core.read(move |store| async move { store.order(order_id).await }).await?;
@@ -156,7 +156,7 @@ impl Front<'_> {
 
     async fn act(&self, request: Request) -> Answered {
         match request {
-            Request::Show(user) => self.held(&user).await.map(Answer::Cart),
+            Request::Show(user) => Ok(Answer::Cart(held(&self.core, &user).await?)),
             Request::Edit { user, command, key } => {
                 let start = || Cart::new(user.clone(), Arc::clone(&self.core));
                 let edited = self.core.directory.carts.send(&user, Execute { command, key }, start).await;
@@ -197,15 +197,9 @@ impl Front<'_> {
         }
     }
 
-    async fn held(&self, user: &UserId) -> Result<cart::Cart, Refusal> {
-        let start = || Cart::new(user.clone(), Arc::clone(&self.core));
-        let shown = self.core.directory.carts.send(user, Show, start).await;
-        Ok(shown.unwrap_or(Err(Failure::Unavailable))?)
-    }
-
     async fn purchase(&self, user: &UserId, key: Option<Keyed>) -> Answered {
         for _ in 0..ATTEMPTS_MAX {
-            let cart = self.held(user).await?;
+            let cart = held(&self.core, user).await?;
             if cart.lines().is_empty() {
                 return Err(Refusal::EmptyCart);
             }

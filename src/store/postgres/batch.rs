@@ -122,9 +122,9 @@ impl Statement {
     }
 
     fn write_carts(&mut self, rows: &BatchRows<'_>) {
-        if !rows.carts.is_empty() {
-            self.save_carts(&rows.carts);
-        }
+        let (first_edited, edited_again): (Vec<_>, Vec<_>) = rows.carts.iter().partition(|row| row.version == 1);
+        self.make_carts(&first_edited);
+        self.move_carts(&edited_again);
         if !rows.carts_emptied.is_empty() {
             self.query.push(", carts_emptied as (delete from cart_items using (");
             self.rows().column("user_id", &rows.carts_emptied, |user| *user);
@@ -145,19 +145,31 @@ impl Statement {
         }
     }
 
-    /// Only a first edit may find no cart.
-    fn save_carts(&mut self, carts: &[CartRow<'_>]) {
-        self.query.push(", carts_saved as (insert into carts (user_id, version) select * from (");
+    fn make_carts(&mut self, carts: &[&CartRow<'_>]) {
+        if carts.is_empty() {
+            return;
+        }
+        self.query.push(", carts_made as (insert into carts (user_id, version) ");
+        let mut rows = self.rows();
+        rows.column("user_id", carts, |row| row.user_id);
+        rows.column("version", carts, |row| row.version);
+        self.query.push(" on conflict (user_id) do nothing returning 1)");
+        self.checks.push(("carts_made", carts.len(), "loms:stale"));
+    }
+
+    fn move_carts(&mut self, carts: &[&CartRow<'_>]) {
+        if carts.is_empty() {
+            return;
+        }
+        self.query.push(", carts_moved as (update carts set version = moved.version from (");
         let mut rows = self.rows();
         rows.column("user_id", carts, |row| row.user_id);
         rows.column("version", carts, |row| row.version);
         self.query.push(
-            ") as saved
-            where saved.version = 1 or exists (select 1 from carts where carts.user_id = saved.user_id)
-            on conflict (user_id) do update set version = excluded.version
-            where carts.version = excluded.version - 1 returning 1)",
+            ") as moved
+            where carts.user_id = moved.user_id and carts.version = moved.version - 1 returning 1)",
         );
-        self.checks.push(("carts_saved", carts.len(), "loms:stale"));
+        self.checks.push(("carts_moved", carts.len(), "loms:stale"));
     }
 
     fn set_items(&mut self, items: &[ItemRow<'_>]) {

@@ -13,9 +13,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions, PgPool};
+use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
 
-use super::{CONNECT_MS_MAX, OpenError, READERS_MAX, STATEMENT_MS_MAX};
+use super::{CONNECT_MS_MAX, OpenError, READER_MS_MAX, READERS_MAX, STATEMENT_MS_MAX};
 
 /// Every statement finds its rows through an index. Its plan is made once, at a time when the tables may
 /// be empty and reading them whole looks cheap; that must not be kept. None is worth compiling.
@@ -49,11 +49,17 @@ impl Postgres {
             .options(BY_KEYS);
         let readers = PgPoolOptions::new()
             .max_connections(READERS_MAX)
-            .acquire_timeout(Duration::from_millis(CONNECT_MS_MAX))
-            .connect_with(options.clone())
-            .await
-            .map_err(unreachable)?;
-        Ok(Self { readers, options })
+            .acquire_timeout(Duration::from_millis(READER_MS_MAX))
+            .connect_lazy_with(options.clone());
+        let postgres = Self { readers, options };
+        let answered = postgres.connect().await.map_err(unreachable)?;
+        answered.close().await.map_err(unreachable)?;
+        Ok(postgres)
+    }
+
+    async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
+        let limit = Duration::from_millis(CONNECT_MS_MAX);
+        tokio::time::timeout(limit, self.options.connect()).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::{ConnectOptions, Connection, PgConnection};
+use sqlx::{Connection, PgConnection};
 
 use crate::domain::stock::Shelf;
 use crate::domain::{Sku, Time};
@@ -11,9 +11,7 @@ use crate::store::change::{Change, Refused, Verdict};
 use crate::store::reading::WriterRow;
 use crate::store::rows::Numbers;
 use crate::store::settle::{Trial, settle};
-use crate::store::{
-    CONNECT_MS_MAX, STATEMENT_MS_MAX, StoreError, WRITER_DEAD_AFTER_MS, WriteError, Writer, WriterIdentity,
-};
+use crate::store::{STATEMENT_MS_MAX, StoreError, WRITER_DEAD_AFTER_MS, WriteError, Writer, WriterIdentity};
 
 use super::batch::{self, Refusal};
 use super::{Postgres, reads, stock_edit};
@@ -76,11 +74,6 @@ impl Postgres {
         .fetch_optional(&mut connection);
         let row: Option<WriterRow> = limited(reclaim).await?;
         Ok(row.map(|row| Box::new(PostgresWriter::new(connection, &row)) as Box<dyn Writer>))
-    }
-
-    async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
-        let limit = Duration::from_millis(CONNECT_MS_MAX);
-        tokio::time::timeout(limit, self.options.connect()).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
     }
 }
 

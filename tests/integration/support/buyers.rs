@@ -83,11 +83,13 @@ impl Buyer {
     /// One request.
     pub async fn step(&mut self, client: &Client) {
         self.step += 1;
-        match self.step % 5 {
+        // As many orders end as are made: those that wait are all looked at after each fault.
+        match self.step % 6 {
             1 | 3 => self.edit_cart(client).await,
             2 => self.order(client).await,
-            4 => self.pay_or_cancel(client).await,
-            _ => self.purchase(client).await,
+            4 => self.move_an_order(client, "pay").await,
+            5 => self.purchase(client).await,
+            _ => self.move_an_order(client, "cancel").await,
         }
     }
 
@@ -117,10 +119,9 @@ impl Buyer {
         }
     }
 
-    async fn pay_or_cancel(&mut self, client: &Client) {
+    async fn move_an_order(&mut self, client: &Client, verb: &str) {
         let waiting = self.orders.iter().find(|(_, order)| order["status"] == "awaiting_payment");
         let Some(path) = waiting.map(|(path, _)| path.clone()) else { return };
-        let verb = if self.step.is_multiple_of(3) { "cancel" } else { "pay" };
         match self.ask(client, Method::POST, &format!("{path}/{verb}"), None, &Value::Null).await {
             Told::Done(answer) => {
                 assert_eq!(answer.status, 200, "{answer:?}");
@@ -218,7 +219,7 @@ impl Buyer {
     }
 
     fn sku(&self) -> String {
-        format!("S{}", self.step / 5 % SKUS)
+        format!("S{}", self.step / 6 % SKUS)
     }
 }
 
