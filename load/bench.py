@@ -11,7 +11,7 @@ import time
 import figures
 import picture
 from figures import (ADD, ALONE, BASE, BASE_ALONE, BASE_HOT, CART, HOT, KEYED, LARGE, LIVEZ, LIVEZ_MANY, MANY, PURCHASES,
-                     SQLITE, UNIFORM, UNKEYED, WITH_BROKER, Bench)
+                     SQLITE, UNIFORM, UNKEYED, WITH_BROKER, WITH_IDLE_BROKER, Bench)
 from servers import LOAD, SKUS, write_inputs
 
 RESULTS = LOAD / "RESULTS.md"
@@ -45,6 +45,8 @@ def report(bench):
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     model = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
     clients, batches, (left, drained) = bench.notes["clients"], bench.notes["batches"], bench.notes["backlog"]
+    idle_left, idle_drained = bench.notes["idle_backlog"]
+    beside_idle = bench.ratio(WITH_IDLE_BROKER, f"{UNIFORM}, beside an idle broker")
     lines = [
         "# Measurements", "",
         f"Written by `make bench`: {time.strftime('%Y-%m-%d')}, commit {commit}, {os.cpu_count()} cores"
@@ -63,7 +65,9 @@ def report(bench):
     lines += [
         "", f"P11 and P14 with {bench.waiting_orders:,} waiting orders, P12 with {bench.old_orders:,} old ones, P13 with"
         f" {bench.due_orders:,} due within {bench.due_seconds} s under half load; lateness is that of the decision."
-        f" After P15's load {left:,.0f} events waited and were published within {drained:.1f} s."
+        f" After P15's load {left:,.0f} events waited and were published within {drained:.1f} s; with the broker at idle"
+        f" priority, as if it had a machine of its own, P15 is {beside_idle:.2f}, and {idle_left:,.0f} events waited, for"
+        f" {idle_drained:.1f} s."
         f" With an Idempotency-Key of its own on every second request, the rate is {bench.ratio(KEYED, UNKEYED):.2f} of that"
         " without (both by wrk, for oha sends the same headers with each request); P1 is without.", "",
         "![Rate and p99 against connections](rates.svg)", "",

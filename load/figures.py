@@ -73,6 +73,7 @@ ALONE, BASE_ALONE = "POST /orders, one connection", "one stored procedure per or
 OPEN, LARGE = "POST /orders, open loop at 70 %", "POST /orders, many old orders in the database"
 KEYED, UNKEYED = "POST /orders by wrk, half of them with an Idempotency-Key", "POST /orders by wrk"
 WITH_BROKER = "POST /orders, events published to RabbitMQ"
+WITH_IDLE_BROKER = "POST /orders, events published to RabbitMQ at idle priority"
 
 
 def orders(bench):
@@ -201,7 +202,11 @@ def sweep(bench, server):
 
 
 def broker(bench, server):
-    """P15: the same beside a server that publishes its events. Nobody consumes them."""
+    """P15: the same beside a server that publishes its events. Nobody consumes them.
+
+    Once more with a broker that takes only what the others leave of the processors, as if it had a machine of its own:
+    that tells what publishing costs from what RabbitMQ costs.
+    """
     folder = bench.folder / "rabbitmq"
     folder.mkdir()
     node = RabbitNode(folder)
@@ -221,6 +226,13 @@ def broker(bench, server):
             WITH_BROKER: run,
         })
         bench.notes["backlog"] = max(waited)
+        waited.clear()
+        node.yield_to_others()
+        bench.interleaved({
+            UNIFORM + ", beside an idle broker": lambda: bench.uniform(server),
+            WITH_IDLE_BROKER: run,
+        })
+        bench.notes["idle_backlog"] = max(waited)
         bench.end(publishing)
     finally:
         node.end()

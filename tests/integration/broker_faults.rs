@@ -14,6 +14,7 @@ use crate::support::client::{Client, eventually};
 use crate::support::notifier::Notifier;
 use crate::support::private_rabbitmq::PrivateRabbit;
 use crate::support::receiver::{Behaviour, Receiver};
+use crate::support::rounds::Rounds;
 use crate::support::shop::{Shop, new_order};
 use crate::support::witness;
 
@@ -21,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const SHOPPERS: usize = 4;
 /// How many orders come before a fault, while it lasts, and after it.
 const ORDERS_PER_STEP: usize = 25;
+/// In full, of seven faults each: 105 in all.
+const ROUNDS_FULL: usize = 15;
 /// Who waits for a broker that says nothing waits about twice as long.
 const WAITED_MS: u64 = BROKER_MS_MAX / 2;
 /// A steady stream is wanted, not the highest rate.
@@ -141,7 +144,17 @@ async fn fill_and_empty(broker: &PrivateRabbit, load: &Load, client: &Client) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_happens_to_the_broker_orders_go_on_and_each_event_is_told_once() {
-    let Some(mut broker) = PrivateRabbit::start() else { return };
+    let mut rounds = Rounds::of("B5 seven faults of the broker under load", 1, ROUNDS_FULL);
+    let mut orders = 0;
+    while rounds.next_round().is_some() {
+        let Some(broker) = PrivateRabbit::start() else { return };
+        orders += everything_happens_to(broker).await;
+    }
+    rounds.held(format_args!("{orders} orders, each event told once"));
+}
+
+/// Gives how many orders came meanwhile.
+async fn everything_happens_to(mut broker: PrivateRabbit) -> usize {
     witness::call(&mut broker).await;
     let shop = Shop::with_broker(&broker.url());
     let receiver = Receiver::start(|_, _| Behaviour::Answer(200)).await;
@@ -177,4 +190,5 @@ async fn whatever_happens_to_the_broker_orders_go_on_and_each_event_is_told_once
     eprintln!("{orders} orders; the witness got {} messages of {} events", heard.events.len(), heard.ids().len());
     assert_eq!(shop.client.get("/readyz").await.body["broker"], json!("up"));
     shop.assert_books_are_right();
+    orders
 }
