@@ -29,6 +29,7 @@ pub struct Cart {
 pub struct Shown {
     /// `None` until it is needed, and after any doubt: then the store knows.
     held: Mutex<Option<Arc<cart::Cart>>>,
+    /// Since the cart last looked whether it is idle.
     used: AtomicBool,
 }
 
@@ -97,6 +98,7 @@ impl Shown {
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
     }
 }
+
 impl Actor for Cart {
     type Context = Context<Self>;
 
