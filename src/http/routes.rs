@@ -15,8 +15,18 @@ use super::{carts, edge, notifications, operations, orders, products, service_co
 /// They are tried in this order.
 pub fn routes(config: &mut ServiceConfig) {
     config
-        // LOMS
+        // What is asked for most: each pattern that is tried before costs time
         .service(orders::create_order)
+        .service(carts::show_cart)
+        .service(carts::add_item)
+        // Checkout
+        .service(carts::set_item)
+        .service(carts::remove_item)
+        .service(carts::empty_cart)
+        .service(carts::purchase_whole_cart)
+        .service(products::list_products)
+        .service(products::show_product)
+        // LOMS
         .service(orders::list_orders)
         .service(orders::show_order)
         .service(orders::list_order_events)
@@ -26,15 +36,6 @@ pub fn routes(config: &mut ServiceConfig) {
         .service(stocks::show_stock)
         .service(stocks::count_stock)
         .service(stocks::adjust_stock)
-        // Checkout
-        .service(carts::add_item)
-        .service(carts::set_item)
-        .service(carts::remove_item)
-        .service(carts::show_cart)
-        .service(carts::empty_cart)
-        .service(carts::purchase_whole_cart)
-        .service(products::list_products)
-        .service(products::show_product)
         // The service contract of the specification
         .service(service_contract::add_to_cart)
         .service(service_contract::delete_from_cart)
