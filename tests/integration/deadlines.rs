@@ -13,6 +13,8 @@ use crate::support::program::Settings;
 
 const PAYMENT_TIMEOUT: &str = "3s";
 const ORDERS: i64 = 20;
+/// What an order is for that the others have nothing to do with.
+const EARLY: &str = "S1";
 /// How late a cancel may be.
 const LATE_MS_MAX: i64 = 250;
 /// After a restart past the deadline: how long the first look at the orders may take.
@@ -20,7 +22,7 @@ const LATE_AFTER_START: Duration = Duration::from_millis(1_000);
 const PATIENCE: Duration = Duration::from_secs(12);
 
 fn open(ground: Ground) -> Shop {
-    Shop::open(ground, &skus(1, ORDERS), Settings::new().variable("LOMS_PAYMENT_TIMEOUT", PAYMENT_TIMEOUT))
+    Shop::open(ground, &skus(2, ORDERS), Settings::new().variable("LOMS_PAYMENT_TIMEOUT", PAYMENT_TIMEOUT))
 }
 
 /// Orders of one unit each, which together take all there is.
@@ -70,6 +72,11 @@ async fn assert_cancelled_in_time(client: &Client, orders: &[Value], at_the_late
 async fn pay_is_refused(client: &Client, order: &Value) {
     let payment = client.post(&format!("{}/pay", path_of(order)), &Value::Null).await;
     assert!(payment.is_refusal(409, "wrong_status"), "payed after its deadline: {payment:?}");
+}
+
+async fn minds_an_order(client: &Client) -> bool {
+    let metrics = client.get("/metrics").await.body;
+    metrics.as_str().is_some_and(|text| text.lines().any(|line| line == "loms_orders_live 1"))
 }
 
 async fn wait_for(moment: DateTime<Utc>) {
@@ -157,8 +164,12 @@ on_each_store!(
 async fn a_late_payment_is_refused_where_nobody_has_cancelled_yet() {
     let Some(ground) = Ground::postgres() else { return };
     let mut shop = open(ground);
+    let early = shop.client().post("/orders", &order_of("early", EARLY, 1)).await;
+    assert_eq!(early.status, 201, "{early:?}");
     let second = shop.second_process();
     let client = Client::new(second.url());
+    // It minds all orders that it finds at its start; those that come later must not be among them.
+    assert!(eventually(PATIENCE, || minds_an_order(&client)).await, "it did not look for orders");
     let orders = place_orders(&shop.client()).await;
     shop.program.kill();
     // The last one: on a busy machine the first may be overdue for so long that it is taken care of.
