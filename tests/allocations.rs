@@ -22,8 +22,8 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 const ORDERS: u32 = 1_000;
 /// In that time each thread has met its caches, and each table its first pages.
 const ORDERS_BEFORE: u32 = 1_000;
-/// Measured: 160.4 to 161.1 alone, 162.9 beside all other tests.
-const ALLOCATIONS_PER_ORDER: f64 = 162.9;
+/// Measured: 130.6 to 130.9, alone and beside all other tests.
+const ALLOCATIONS_PER_ORDER: f64 = 130.8;
 /// More than what runs differ by: five allocations.
 const TOLERANCE: f64 = 0.03;
 const ORDER: &str =

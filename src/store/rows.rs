@@ -72,14 +72,12 @@ pub(super) struct MoveRow<'a> {
     pub based_on: i32,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub(super) struct EventRow<'a> {
     pub order_id: i64,
     pub version: i32,
     pub status: &'static str,
     pub reason: Option<&'a str>,
-    /// Microseconds since 1970 where it is written as JSON.
-    #[serde(with = "chrono::serde::ts_microseconds")]
     pub at: Time,
 }
 

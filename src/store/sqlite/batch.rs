@@ -1,11 +1,16 @@
-//! A batch of changes as one statement per table, each given its rows as one JSON array.
+//! A batch of changes as one script: a statement per table, each given its rows as one JSON array.
+//!
+//! A script goes to SQLite's thread and back once, however many statements it has. Where a statement wrote fewer
+//! rows than it was given, the next one fails with the reason as a path into JSON that there cannot be: plain
+//! SQL has no other way to refuse.
 
 use serde::Serialize;
-use sqlx::SqliteConnection;
+use sqlx::{QueryBuilder, SqliteConnection};
 
 use crate::domain::Time;
-use crate::store::change::{Change, Refused};
-use crate::store::rows::{BatchRows, MoveRow, Numbers};
+use crate::domain::order::Order;
+use crate::store::change::{Change, Refused, ShelfDelta};
+use crate::store::rows::{BatchRows, EventRow, KeyRow, MoveRow, Numbers};
 
 use super::json;
 
@@ -19,9 +24,12 @@ pub(super) enum Failure {
     Database(sqlx::Error),
 }
 
-const CLAIM_BATCH: &str =
-    "update writers set last_batch = $3, last_event = $4, seen_at = $5, published = max(published, $6)
-     where writer_id = $1 and epoch = $2";
+// Each of the statements takes its rows as $1.
+
+const CLAIM_BATCH: &str = "\
+update writers set last_batch = value ->> 2, last_event = value ->> 3, seen_at = value ->> 4,
+                   published = max(published, value ->> 5)
+from jsonb_each($1) where writer_id = value ->> 0 and epoch = value ->> 1";
 
 /// Only a first edit may find no cart.
 const SAVE_CARTS: &str = "\
@@ -60,8 +68,7 @@ where order_id = value ->> 0 and version = value ->> 1 and (value ->> 3 > value 
 
 const WRITE_EVENTS: &str = "\
 insert into events (writer_id, seq, order_id, version, status, reason, occurred_at)
-select $2, $3 + 1 + key, value ->> 'order_id', value ->> 'version', value ->> 'status', value ->> 'reason',
-       value ->> 'at'
+select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6
 from jsonb_each($1)";
 
 const CHANGE_SHELVES: &str = "\
@@ -70,113 +77,100 @@ from jsonb_each($1) where sku = value ->> 0 and warehouse_id = value ->> 1";
 
 const KEEP_KEYS: &str = "\
 insert into idempotency_keys (key, fingerprint, outcome, created_at)
-select value ->> 0, unhex(value ->> 1), value ->> 2, $2 from jsonb_each($1) where true
+select value ->> 0, unhex(value ->> 1), value ->> 2, value ->> 3 from jsonb_each($1) where true
 on conflict (key) do nothing";
 
-/// Within a transaction: applies the changes and gives the number of events among them. After a
+/// The statements of a batch, as far as they are put together.
+struct Script(QueryBuilder<sqlx::Sqlite>);
+
+/// Opens a transaction or a part of it, applies the changes, and gives the number of events among them. After a
 /// failure some of them may stand there, to be rolled back.
 pub(super) async fn apply(
     connection: &mut SqliteConnection,
+    opening: &'static str,
     numbers: Numbers,
     changes: &[Change],
     now: Time,
 ) -> Result<i64, Failure> {
     let rows = BatchRows::of(changes);
     let events = i64::try_from(rows.events.len()).unwrap_or(i64::MAX);
-    let claim = sqlx::query(CLAIM_BATCH)
-        .bind(numbers.writer_id)
-        .bind(numbers.epoch)
-        .bind(numbers.batch)
-        .bind(numbers.last_event + events)
-        .bind(now.timestamp_micros())
-        .bind(numbers.published);
-    if claim.execute(&mut *connection).await.map_err(failure)?.rows_affected() != 1 {
-        return Err(Failure::Replaced);
-    }
-    apply_keys(connection, &rows, now).await?;
-    apply_carts(connection, &rows).await?;
-    apply_orders(connection, &rows).await?;
-    if !rows.events.is_empty() {
-        let events = sqlx::query(WRITE_EVENTS).bind(json(&rows.events));
-        let events = events.bind(numbers.writer_id).bind(numbers.last_event);
-        events.execute(&mut *connection).await.map_err(failure)?;
-    }
-    let shelf = |delta: &crate::store::ShelfDelta| (delta.sku.clone(), delta.warehouse, delta.on_hand, delta.reserved);
-    let shelves: Vec<_> = rows.shelves.iter().map(shelf).collect();
-    write_all(connection, CHANGE_SHELVES, &shelves, Refused::Short).await?;
+    let Numbers { writer_id, epoch, batch, last_event, published } = numbers;
+    let now = now.timestamp_micros();
+    let mut script = Script(QueryBuilder::new(opening));
+    script.write_all(CLAIM_BATCH, [(writer_id, epoch, batch, last_event + events, now, published)], "loms:replaced");
+    script.write_all(KEEP_KEYS, rows.keys.iter().map(|row| key(row, now)), "loms:key_taken");
+    script.write_all(SAVE_CARTS, &rows.carts, "loms:stale");
+    script.write(EMPTY_CARTS, &rows.carts_emptied);
+    script.write(REMOVE_ITEMS, &rows.items_removed);
+    script.write(SET_ITEMS, &rows.items_set);
+    script.write(PLACE_ORDERS, rows.orders.iter().map(|order| placed(order)));
+    script.write(PLACE_LINES, &rows.lines);
+    script.write_all(MOVE_ORDERS, rows.moves.iter().map(moved), "loms:stale");
+    script.write(WRITE_EVENTS, (last_event + 1..).zip(&rows.events).map(|(seq, row)| event(writer_id, seq, row)));
+    script.write_all(CHANGE_SHELVES, rows.shelves.iter().map(shelf), "loms:short");
+    script.0.build().execute(connection).await.map_err(failure)?;
     Ok(events)
 }
 
-async fn apply_keys(connection: &mut SqliteConnection, rows: &BatchRows<'_>, now: Time) -> Result<(), Failure> {
-    if rows.keys.is_empty() {
-        return Ok(());
+impl Script {
+    fn write<R: Serialize>(&mut self, statement: &'static str, rows: impl IntoIterator<Item = R>) -> usize {
+        let rows: Vec<R> = rows.into_iter().collect();
+        if let (false, Some((head, tail))) = (rows.is_empty(), statement.split_once("$1")) {
+            self.0.push("; ").push(head).push_bind(json(&rows)).push(tail);
+        }
+        rows.len()
     }
-    let keys: Vec<_> = rows.keys.iter().map(|row| (row.key, hex(row.fingerprint), &row.outcome)).collect();
-    let query = sqlx::query(KEEP_KEYS).bind(json(&keys)).bind(now.timestamp_micros());
-    expect(query.execute(connection).await, keys.len(), Refused::KeyTaken)
-}
 
-async fn apply_carts(connection: &mut SqliteConnection, rows: &BatchRows<'_>) -> Result<(), Failure> {
-    write_all(connection, SAVE_CARTS, &rows.carts, Refused::Stale).await?;
-    write_some(connection, EMPTY_CARTS, &rows.carts_emptied).await?;
-    write_some(connection, REMOVE_ITEMS, &rows.items_removed).await?;
-    write_some(connection, SET_ITEMS, &rows.items_set).await
-}
-
-async fn apply_orders(connection: &mut SqliteConnection, rows: &BatchRows<'_>) -> Result<(), Failure> {
-    let row = |order: &&crate::domain::order::Order| {
-        let times = (order.created_at.timestamp_micros(), order.updated_at.timestamp_micros());
-        let (id, user, status, total) = (order.id, order.user.clone(), order.status, order.total);
-        let expires_at = order.expires_at.timestamp_micros();
-        (id, user, status, total, times.0, times.1, expires_at, order.version, order.reason.clone())
-    };
-    let placed: Vec<_> = rows.orders.iter().map(row).collect();
-    write_all(connection, PLACE_ORDERS, &placed, Refused::Stale).await?;
-    write_some(connection, PLACE_LINES, &rows.lines).await?;
-    let row = |MoveRow { order, based_on }: &MoveRow<'_>| {
-        let times = (order.updated_at.timestamp_micros(), order.payment_refused_at.map(|at| at.timestamp_micros()));
-        (order.id, *based_on, order.status, order.version, times.0, order.reason.clone(), times.1)
-    };
-    let moved: Vec<_> = rows.moves.iter().map(row).collect();
-    write_all(connection, MOVE_ORDERS, &moved, Refused::Stale).await
-}
-
-/// Each of the rows must be written, else the batch is refused.
-async fn write_all<R: Serialize>(
-    connection: &mut SqliteConnection,
-    statement: &'static str,
-    rows: &[R],
-    refused: Refused,
-) -> Result<(), Failure> {
-    if rows.is_empty() {
-        return Ok(());
+    /// Each of the rows must be written, else all is refused.
+    fn write_all<R: Serialize>(
+        &mut self,
+        statement: &'static str,
+        rows: impl IntoIterator<Item = R>,
+        refusal: &'static str,
+    ) {
+        let rows = self.write(statement, rows);
+        if rows > 0 {
+            self.0.push("; select iif(changes() = ").push_bind(i64::try_from(rows).unwrap_or(i64::MAX));
+            self.0.push(", 1, json_extract('{}', '").push(refusal).push("'))");
+        }
     }
-    expect(sqlx::query(statement).bind(json(rows)).execute(connection).await, rows.len(), refused)
 }
 
-async fn write_some<R: Serialize>(
-    connection: &mut SqliteConnection,
-    statement: &'static str,
-    rows: &[R],
-) -> Result<(), Failure> {
-    if !rows.is_empty() {
-        sqlx::query(statement).bind(json(rows)).execute(connection).await.map_err(failure)?;
-    }
-    Ok(())
+// Rows as the statements unfold them.
+
+fn key<'a>(row: &'a KeyRow<'_>, now: i64) -> impl Serialize + 'a {
+    (row.key, hex(row.fingerprint), &row.outcome, now)
 }
 
-type Executed = Result<sqlx::sqlite::SqliteQueryResult, sqlx::Error>;
+fn placed(order: &Order) -> impl Serialize + '_ {
+    let times = (order.created_at.timestamp_micros(), order.updated_at.timestamp_micros());
+    let expires_at = order.expires_at.timestamp_micros();
+    (order.id, &order.user, order.status, order.total, times.0, times.1, expires_at, order.version, &order.reason)
+}
 
-fn expect(executed: Executed, rows: usize, refused: Refused) -> Result<(), Failure> {
-    let written = executed.map_err(failure)?.rows_affected();
-    if written == rows as u64 { Ok(()) } else { Err(Failure::Change(refused)) }
+fn moved<'a>(MoveRow { order, based_on }: &'a MoveRow<'_>) -> impl Serialize + 'a {
+    let times = (order.updated_at.timestamp_micros(), order.payment_refused_at.map(|at| at.timestamp_micros()));
+    (order.id, *based_on, order.status, order.version, times.0, &order.reason, times.1)
+}
+
+fn event<'a>(writer_id: i32, seq: i64, row: &'a EventRow<'_>) -> impl Serialize + 'a {
+    (writer_id, seq, row.order_id, row.version, row.status, row.reason, row.at.timestamp_micros())
+}
+
+fn shelf(delta: &ShelfDelta) -> impl Serialize + '_ {
+    (&delta.sku, delta.warehouse, delta.on_hand, delta.reserved)
 }
 
 fn failure(error: sqlx::Error) -> Failure {
     let Some(database) = error.as_database_error() else { return Failure::Database(error) };
-    if database.message().contains("stocks_reserved_covered") {
+    let message = database.message();
+    if message.contains("loms:replaced") {
+        Failure::Replaced
+    } else if message.contains("loms:key_taken") {
+        Failure::Change(Refused::KeyTaken)
+    } else if message.contains("loms:short") || message.contains("stocks_reserved_covered") {
         Failure::Change(Refused::Short)
-    } else if database.is_unique_violation() {
+    } else if message.contains("loms:stale") || database.is_unique_violation() {
         Failure::Change(Refused::Stale)
     } else if database.is_check_violation() {
         tracing::error!(%error, "the database refuses a change that should be writable");

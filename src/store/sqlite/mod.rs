@@ -1,6 +1,7 @@
 //! SQLite, the embedded default: a file beside the program, nothing to install.
 
 mod batch;
+mod checkpoint;
 mod notification_log;
 mod outbox;
 mod reads;
@@ -10,20 +11,20 @@ mod writer;
 
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::error::DatabaseError;
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, SqlitePool};
+use tokio::sync::{Mutex, MutexGuard};
+use tokio::task::JoinSet;
 
 use super::{CONNECT_MS_MAX, OpenError, READERS_MAX, STATEMENT_MS_MAX, StoreError};
 
 /// Up to 3.51.2 SQLite can corrupt a WAL that is reset while it is read.
 const VERSION_MIN: (u32, u32, u32) = (3, 51, 3);
-/// After so many pages of 4 KiB the WAL is copied into the file: at the usual 1,000 that would be
-/// every few batches, with two flushes each time, and for pages that the next batch changes again.
-const WAL_PAGES: &str = "10000";
 /// What the writing connection keeps of the file: the indexes over users and SKUs, which orders hit
 /// anywhere, else are read from the disk's cache page by page. Negative: in KiB.
 const WRITER_CACHE: &str = "-65536";
@@ -34,7 +35,14 @@ const READ_ONLY: &str = "8";
 pub struct Sqlite {
     readers: SqlitePool,
     options: SqliteConnectOptions,
+    turn: Turn,
+    /// Ends with this.
+    _checkpoints: JoinSet<()>,
 }
+
+/// Whose turn it is to write, for SQLite has one writer at a time: a connection that finds another one
+/// writing sleeps some milliseconds and looks again. Here it is woken. Other processes have no part in it.
+type Turn = Arc<Mutex<()>>;
 
 impl Sqlite {
     /// Creates the file and its folder where they are missing.
@@ -50,7 +58,7 @@ impl Sqlite {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(Duration::from_millis(STATEMENT_MS_MAX))
-            .pragma("wal_autocheckpoint", WAL_PAGES)
+            .pragma("wal_autocheckpoint", "0")
             .disable_statement_logging();
         if let Some(folder) = options.get_filename().parent().filter(|folder| *folder != Path::new("")) {
             let place = folder.display().to_string();
@@ -67,25 +75,39 @@ impl Sqlite {
         if parse_version(&version) < Some(VERSION_MIN) {
             return Err(OpenError::SqliteTooOld(version));
         }
-        Ok(Self { readers, options })
+        let turn = Turn::default();
+        let mut checkpoints = JoinSet::new();
+        checkpoints.spawn(checkpoint::keep_log_short(readers.clone(), Turn::clone(&turn)));
+        Ok(Self { readers, options, turn, _checkpoints: checkpoints })
     }
 
     fn writer_options(&self) -> SqliteConnectOptions {
-        self.options.clone().pragma("cache_size", WRITER_CACHE)
+        // In memory is what a statement keeps to undo itself: it would go through a file of its own.
+        self.options.clone().pragma("cache_size", WRITER_CACHE).pragma("temp_store", "memory")
+    }
+
+    /// A connection to write with beside the writing one, as soon as it is its turn.
+    async fn writing(&self) -> Result<Writing<'_>, StoreError> {
+        let connection = self.readers.acquire().await.map_err(StoreError)?;
+        Ok(Writing { connection, _turn: self.turn.lock().await })
     }
 }
 
-/// After a write. A connection that was opened while the disk took no writes would never write again,
-/// though the disk does: it is closed.
-fn give_back<T>(
-    mut connection: PoolConnection<sqlx::Sqlite>,
-    written: Result<T, sqlx::Error>,
-) -> Result<T, StoreError> {
-    let code = written.as_ref().err().and_then(sqlx::Error::as_database_error).and_then(DatabaseError::code);
-    if code.is_some_and(|code| code == READ_ONLY) {
-        connection.close_on_drop();
+struct Writing<'a> {
+    connection: PoolConnection<sqlx::Sqlite>,
+    _turn: MutexGuard<'a, ()>,
+}
+
+impl Writing<'_> {
+    /// After a write. A connection that was opened while the disk took no writes would never write again,
+    /// though the disk does: it is closed.
+    fn ended<T>(mut self, written: Result<T, sqlx::Error>) -> Result<T, StoreError> {
+        let code = written.as_ref().err().and_then(sqlx::Error::as_database_error).and_then(DatabaseError::code);
+        if code.is_some_and(|code| code == READ_ONLY) {
+            self.connection.close_on_drop();
+        }
+        written.map_err(StoreError)
     }
-    written.map_err(StoreError)
 }
 
 fn parse_version(text: &str) -> Option<(u32, u32, u32)> {

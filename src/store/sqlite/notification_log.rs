@@ -11,7 +11,7 @@ use crate::store::notification_log::{
 };
 use crate::store::reading::{self, NotificationRow};
 
-use super::{Sqlite, give_back, json};
+use super::{Sqlite, json};
 
 #[async_trait]
 impl NotificationLog for Sqlite {
@@ -25,7 +25,6 @@ impl NotificationLog for Sqlite {
     }
 
     async fn record(&self, attempts: &[Attempt<'_>], offer: Offer) -> Result<(), StoreError> {
-        let mut connection = self.readers.acquire().await.map_err(StoreError)?;
         let mut query = QueryBuilder::new(
             "insert into notifications (event_id, channel, user_id, order_id, status, outcome, attempts, reason,
                                         attempted_at, next_attempt_at)
@@ -37,8 +36,9 @@ impl NotificationLog for Sqlite {
         if offer == Offer::Again {
             query.push(OR_KEEP_UP_TO_DATE);
         }
-        let recorded = query.build().execute(&mut *connection).await;
-        give_back(connection, recorded).map(drop)
+        let mut writing = self.writing().await?;
+        let recorded = query.build().execute(&mut *writing.connection).await;
+        writing.ended(recorded).map(drop)
     }
 
     async fn due(&self, now: Time, limit: u32) -> Result<Vec<EventId>, StoreError> {
@@ -76,7 +76,7 @@ impl NotificationLog for Sqlite {
     }
 
     async fn set_contact(&self, user: &UserId, contact: &Contact, now: Time) -> Result<(), StoreError> {
-        let mut connection = self.readers.acquire().await.map_err(StoreError)?;
+        let mut writing = self.writing().await?;
         let set = sqlx::query(
             "insert into contacts (user_id, email, locale, updated_at) values ($1, $2, $3, $4)
              on conflict (user_id) do update set
@@ -86,9 +86,9 @@ impl NotificationLog for Sqlite {
         .bind(contact.email.as_str())
         .bind(contact.locale.as_str())
         .bind(now.timestamp_micros())
-        .execute(&mut *connection)
+        .execute(&mut *writing.connection)
         .await;
-        give_back(connection, set).map(drop)
+        writing.ended(set).map(drop)
     }
 }
 

@@ -8,7 +8,7 @@ use crate::store::outbox::{Outbox, before, told_after};
 use crate::store::reading::{self, EventRow, select_events, select_orders};
 use crate::store::{StoreError, WRITER_DEAD_AFTER_MS};
 
-use super::{Sqlite, give_back, json, reads};
+use super::{Sqlite, json, reads};
 
 #[async_trait]
 impl Outbox for Sqlite {
@@ -79,13 +79,13 @@ impl Outbox for Sqlite {
     }
 
     async fn mark_published(&self, up_to: EventId) -> Result<(), StoreError> {
-        let mut connection = self.readers.acquire().await.map_err(StoreError)?;
+        let mut writing = self.writing().await?;
         let marked = sqlx::query("update writers set published = max(published, $2) where writer_id = $1")
             .bind(up_to.writer)
             .bind(up_to.seq)
-            .execute(&mut *connection)
+            .execute(&mut *writing.connection)
             .await;
-        give_back(connection, marked).map(drop)
+        writing.ended(marked).map(drop)
     }
 }
 

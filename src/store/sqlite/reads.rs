@@ -15,7 +15,7 @@ use crate::store::{
     HistoryEntry, Key, OpenError, OrderFilter, Store, StoreError, StoredOutcome, Writer, WriterIdentity,
 };
 
-use super::{Sqlite, give_back, json, verify};
+use super::{Sqlite, json, verify};
 
 #[async_trait]
 impl Store for Sqlite {
@@ -32,13 +32,13 @@ impl Store for Sqlite {
     }
 
     async fn take_order_ids(&self, count: i64) -> Result<Range<i64>, StoreError> {
-        let mut connection = self.readers.acquire().await.map_err(StoreError)?;
+        let mut writing = self.writing().await?;
         // To the end: after the first row sqlx would not tell of a commit that failed.
         let ends = sqlx::query_scalar("update order_ids set next_id = next_id + $1 returning next_id")
             .bind(count)
-            .fetch_all(&mut *connection)
+            .fetch_all(&mut *writing.connection)
             .await;
-        let ends: Vec<i64> = give_back(connection, ends)?;
+        let ends: Vec<i64> = writing.ended(ends)?;
         let end = ends.into_iter().next().ok_or(StoreError(sqlx::Error::RowNotFound))?;
         Ok(end - count..end)
     }

@@ -16,14 +16,18 @@ use crate::store::settle::{Trial, settle};
 use crate::store::{StoreError, WRITER_DEAD_AFTER_MS, WriteError, Writer, WriterIdentity};
 
 use super::batch::{self, Failure};
-use super::{READ_ONLY, Sqlite, reads, stock_edit};
+use super::{READ_ONLY, Sqlite, Turn, reads, stock_edit};
 
 /// SQLite's result codes: <https://www.sqlite.org/rescode.html>.
 const FULL: &str = "13";
 const WRITE_FAILED: &str = "778";
 
+/// Takes the file's lock at once, not at the first write: then a read before it could not become one.
+const BEGIN: &str = "begin immediate";
+
 pub(super) struct SqliteWriter {
     connection: SqliteConnection,
+    turn: Turn,
     writer_id: i32,
     epoch: i64,
     last_batch: i64,
@@ -55,7 +59,7 @@ impl Sqlite {
             None => add_writer(&mut connection, owner, now).await?,
         };
         let identity = WriterIdentity { writer_id: row.writer_id, owner };
-        Ok((identity, Box::new(SqliteWriter::new(connection, &row))))
+        Ok((identity, Box::new(SqliteWriter::new(connection, Turn::clone(&self.turn), &row))))
     }
 
     /// The update waits for the file's lock, which a transaction of the earlier connection may hold.
@@ -76,7 +80,7 @@ impl Sqlite {
         .fetch_all(&mut connection)
         .await?;
         let row = rows.into_iter().next();
-        Ok(row.map(|row| Box::new(SqliteWriter::new(connection, &row)) as Box<dyn Writer>))
+        Ok(row.map(|row| Box::new(SqliteWriter::new(connection, Turn::clone(&self.turn), &row)) as Box<dyn Writer>))
     }
 }
 
@@ -94,9 +98,9 @@ async fn add_writer(connection: &mut SqliteConnection, owner: i64, now: Time) ->
 }
 
 impl SqliteWriter {
-    fn new(connection: SqliteConnection, row: &WriterRow) -> Self {
+    fn new(connection: SqliteConnection, turn: Turn, row: &WriterRow) -> Self {
         let WriterRow { writer_id, epoch, last_batch, last_event } = *row;
-        Self { connection, writer_id, epoch, last_batch, last_event, published: 0 }
+        Self { connection, turn, writer_id, epoch, last_batch, last_event, published: 0 }
     }
 
     fn numbers(&self) -> Numbers {
@@ -114,8 +118,7 @@ impl SqliteWriter {
         if let [Change::StockEdited { edit, key }] = changes {
             return stock_edit::write(&mut self.connection, numbers, edit, key.as_ref(), now).await;
         }
-        execute(&mut self.connection, "begin immediate").await.map_err(WriteError::NotWritten)?;
-        match batch::apply(&mut self.connection, numbers, changes, now).await {
+        match batch::apply(&mut self.connection, BEGIN, numbers, changes, now).await {
             Ok(events) => {
                 let verdicts = changes.iter().map(|_| Verdict::Written).collect();
                 commit(&mut self.connection, verdicts).await.inspect(|_| self.last_event += events)
@@ -148,8 +151,7 @@ impl SqliteWriter {
 
 /// Opens a transaction that has the writer's row, which no other process may have taken.
 pub(super) async fn begin(connection: &mut SqliteConnection, numbers: Numbers, now: Time) -> Result<(), WriteError> {
-    execute(connection, "begin immediate").await.map_err(WriteError::NotWritten)?;
-    batch::apply(connection, numbers, &[], now).await?;
+    batch::apply(connection, BEGIN, numbers, &[], now).await?;
     Ok(())
 }
 
@@ -202,6 +204,8 @@ impl Writer for SqliteWriter {
     }
 
     async fn write(&mut self, changes: &[Change], now: Time) -> Result<Vec<Verdict>, WriteError> {
+        let turn = Turn::clone(&self.turn);
+        let _turn = turn.lock().await;
         let verdicts = self.write_batch(changes, now).await?;
         self.last_batch += 1;
         Ok(verdicts)
@@ -228,8 +232,7 @@ struct Savepoints<'a> {
 #[async_trait]
 impl Trial for Savepoints<'_> {
     async fn apply(&mut self, changes: &[Change]) -> Result<Result<(), Refused>, StoreError> {
-        execute(self.connection, "savepoint part").await?;
-        match batch::apply(self.connection, self.numbers, changes, self.now).await {
+        match batch::apply(self.connection, "savepoint part", self.numbers, changes, self.now).await {
             Ok(events) => {
                 self.numbers.last_event += events;
                 execute(self.connection, "release part").await.map(Ok)

@@ -1,0 +1,63 @@
+//! Checkpoints: what stands in SQLite's log is copied into the file.
+//!
+//! They are made here, beside the writers. SQLite itself would make them within somebody's commit, who would
+//! wait for thousands of pages to be copied and flushed, every few batches.
+
+use std::time::Duration;
+
+use sqlx::{SqliteConnection, SqlitePool};
+
+use super::Turn;
+
+/// From so many pages of 4 KiB on the log is copied. The fewer, the more often a page is copied that the next
+/// batch changes again.
+const LOG_PAGES: i64 = 10_000;
+const LOOK_PAUSE_MS: u64 = 50;
+const FAILURE_PAUSE_MS: u64 = 1_000;
+
+/// How many pages stand in the log, and how many of them in the file too.
+struct Log {
+    pages: i64,
+    copied: i64,
+}
+
+/// Looks after the log until the readers are closed.
+pub(super) async fn keep_log_short(readers: SqlitePool, turn: Turn) {
+    loop {
+        let pause = match shorten_log(&readers, &turn).await {
+            Ok(()) => LOOK_PAUSE_MS,
+            Err(sqlx::Error::PoolClosed) => return,
+            Err(error) => {
+                tracing::warn!(%error, "SQLite's log could not be copied into the file");
+                FAILURE_PAUSE_MS
+            }
+        };
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+    }
+}
+
+async fn shorten_log(readers: &SqlitePool, turn: &Turn) -> Result<(), sqlx::Error> {
+    let mut connection = readers.acquire().await?;
+    let copied = copy_where_long(&mut connection, turn).await;
+    if copied.is_err() {
+        // It may have been opened while the disk took no writes: then it would never write.
+        connection.close_on_drop();
+    }
+    copied
+}
+
+/// Most of it is copied while others write, the rest while nobody does: only then the log starts anew.
+async fn copy_where_long(connection: &mut SqliteConnection, turn: &Turn) -> Result<(), sqlx::Error> {
+    let log = checkpoint(connection, "pragma wal_checkpoint(noop)").await?;
+    if log.pages >= LOG_PAGES && log.copied < log.pages {
+        checkpoint(connection, "pragma wal_checkpoint(passive)").await?;
+        let _turn = turn.lock().await;
+        checkpoint(connection, "pragma wal_checkpoint(passive)").await?;
+    }
+    Ok(())
+}
+
+async fn checkpoint(connection: &mut SqliteConnection, pragma: &'static str) -> Result<Log, sqlx::Error> {
+    let (_, pages, copied): (i64, i64, i64) = sqlx::query_as(pragma).fetch_one(connection).await?;
+    Ok(Log { pages, copied })
+}
