@@ -12,7 +12,7 @@ import figures
 import picture
 from figures import (ADD, ALONE, BASE, BASE_ALONE, BASE_HOT, CART, HOT, KEYED, LARGE, LIVEZ, LIVEZ_MANY, MANY, PURCHASES,
                      SQLITE, UNIFORM, UNKEYED, WITH_BROKER, WITH_IDLE_BROKER, Bench)
-from servers import LOAD, SKUS, write_inputs
+from servers import LOAD, SKUS, write_inputs, write_log_ahead
 
 RESULTS = LOAD / "RESULTS.md"
 MARK = "<!-- written by hand from here on -->"
@@ -52,7 +52,8 @@ def report(bench):
         f"Written by `make bench`: {time.strftime('%Y-%m-%d')}, commit {commit}, {os.cpu_count()} cores"
         f" ({model.group(1) if model else 'unknown'}), databases, broker and load generator on the same machine.",
         f"{bench.rounds} rounds of {bench.seconds} s per side, interleaved; a ratio is the median of the rounds' ratios."
-        " Durable: fsync and synchronous_commit on, SQLite FULL.",
+        " Durable: fsync and synchronous_commit on, SQLite FULL. As in a database that has run for a while, the files of"
+        " PostgreSQL's log are there and written over.",
         f"Orders of 3 lines over {SKUS:,} SKUs. The baseline is [one stored procedure per order](baseline.sql), which writes"
         f" the same rows, by pgbench at its best number of clients ({clients['uniform']} uniform, {clients['hot']} hot)."
         " The books were right after each run.", "",
@@ -92,6 +93,7 @@ def main():
     bench = Bench(pathlib.Path(tempfile.mkdtemp(prefix="loms-bench-")), os.environ.get("QUICK") == "1")
     try:
         write_inputs(bench.folder, bench.purchases)
+        write_log_ahead()
         server = figures.orders(bench)
         figures.open_loop(bench, server)
         figures.sweep(bench, server)

@@ -16,6 +16,7 @@ import urllib.request
 SKUS = 10_000
 USERS = 100_000
 BODIES = 50_000
+LOG_FILES = 64  # as many as PostgreSQL keeps between two checkpoints, by default
 LOMS = pathlib.Path("target/release/loms").resolve()
 LOAD = pathlib.Path("load")
 POSTGRES = os.environ["LOMS_TEST_POSTGRES"].rstrip("/")
@@ -36,6 +37,20 @@ def psql(database, *arguments):
 
 def create(database):
     psql("postgres", "-c", f"create database {database}")
+
+
+def write_log_ahead():
+    """A database that has run for a while writes over old files of its log. A new one makes each of them under load: 16 MiB
+    of zeros and a flush, for which everybody waits."""
+    settings = ("alter system set min_wal_size = '1GB'", "alter system set max_wal_size = '4GB'", "select pg_reload_conf()")
+    psql("postgres", *commands(settings))
+    fill = ("select pg_logical_emit_message(false, 'fill', '')", "select pg_switch_wal()")
+    psql("postgres", *commands(fill * LOG_FILES))
+    psql("postgres", *commands(("alter system reset max_wal_size", "select pg_reload_conf()", "checkpoint")))
+
+
+def commands(statements):
+    return (part for statement in statements for part in ("-c", statement))
 
 
 def sku(number):
