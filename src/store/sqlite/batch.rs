@@ -113,9 +113,11 @@ pub(super) async fn apply(
 }
 
 impl Script {
+    /// Gives how many rows there are; nothing is done where there are none.
     fn write<R: Serialize>(&mut self, statement: &'static str, rows: impl IntoIterator<Item = R>) -> usize {
         let rows: Vec<R> = rows.into_iter().collect();
-        if let (false, Some((head, tail))) = (rows.is_empty(), statement.split_once("$1")) {
+        if !rows.is_empty() {
+            let (head, tail) = statement.split_once("$1").unwrap_or((statement, ""));
             self.0.push("; ").push(head).push_bind(json(&rows)).push(tail);
         }
         rows.len()

@@ -61,3 +61,39 @@ async fn checkpoint(connection: &mut SqliteConnection, pragma: &'static str) -> 
     let (_, pages, copied): (i64, i64, i64) = sqlx::query_as(pragma).fetch_one(connection).await?;
     Ok(Log { pages, copied })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use sqlx::ConnectOptions;
+
+    use super::super::Sqlite;
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+    const FILLING: &str = "\
+create table filling (page blob);
+with recursive numbers (number) as (select 1 union all select number + 1 from numbers where number < 12000)
+insert into filling select zeroblob(4000) from numbers";
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_long_log_is_copied_and_starts_anew() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let sqlite = Sqlite::open(&format!("sqlite://{}/shop.db", folder.path().display())).await.expect("opened");
+        let mut connection = sqlite.options.connect().await.expect("connected");
+        sqlx::raw_sql(FILLING).execute(&mut connection).await.expect("written");
+        let started = Instant::now();
+        loop {
+            let log = checkpoint(&mut connection, "pragma wal_checkpoint(noop)").await.expect("looked at");
+            if log.pages >= LOG_PAGES && log.copied == log.pages {
+                break;
+            }
+            assert!(started.elapsed() < PATIENCE, "{} of {} pages were copied", log.copied, log.pages);
+            tokio::time::sleep(Duration::from_millis(LOOK_PAUSE_MS)).await;
+        }
+        sqlx::raw_sql("insert into filling values (null)").execute(&mut connection).await.expect("written");
+        let log = checkpoint(&mut connection, "pragma wal_checkpoint(noop)").await.expect("looked at");
+        assert!(log.pages < 10, "the log goes on: {} pages", log.pages);
+    }
+}
