@@ -132,8 +132,8 @@ impl Script {
     ) {
         let rows = self.write(statement, rows);
         if rows > 0 {
-            self.0.push("; select iif(changes() = ").push_bind(i64::try_from(rows).unwrap_or(i64::MAX));
-            self.0.push(", 1, json_extract('{}', '").push(refusal).push("'))");
+            self.0.push("; select 1 where iif(changes() = ").push_bind(i64::try_from(rows).unwrap_or(i64::MAX));
+            self.0.push(", 0, json_extract('{}', '").push(refusal).push("'))");
         }
     }
 }
