@@ -58,6 +58,7 @@ impl Sqlite {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(Duration::from_millis(STATEMENT_MS_MAX))
+            // They are made beside the writers.
             .pragma("wal_autocheckpoint", "0")
             .disable_statement_logging();
         if let Some(folder) = options.get_filename().parent().filter(|folder| *folder != Path::new("")) {
@@ -93,6 +94,7 @@ impl Sqlite {
     }
 }
 
+/// A connection whose turn it is to write.
 struct Writing<'a> {
     connection: PoolConnection<sqlx::Sqlite>,
     _turn: MutexGuard<'a, ()>,

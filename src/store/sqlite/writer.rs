@@ -22,7 +22,7 @@ use super::{READ_ONLY, Sqlite, Turn, reads, stock_edit};
 const FULL: &str = "13";
 const WRITE_FAILED: &str = "778";
 
-/// Takes the file's lock at once, not at the first write: then a read before it could not become one.
+/// Takes the lock to write at once: a transaction that has read first may be refused it.
 const BEGIN: &str = "begin immediate";
 
 pub(super) struct SqliteWriter {
