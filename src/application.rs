@@ -20,6 +20,7 @@ use crate::actors::directory::Directory;
 use crate::actors::journal::{self, Health, Journal};
 use crate::actors::order_ids::OrderIds;
 use crate::actors::outbox_relay::{self, Backlog, OutboxRelay};
+use crate::actors::recent_orders::{self, RecentOrders};
 use crate::actors::stock_keeper::StockKeeper;
 use crate::actors::{COMMANDS_UNDER_WAY_MAX, Core, deadlines};
 use crate::clock::{Clock, SystemClock};
@@ -117,8 +118,8 @@ impl Application {
         let (relay, backlog, relay_ends) = outbox.start_relay(&thread, outlet, journal.clone(), identity).await?;
 
         let order_ids = OrderIds::new(Arc::clone(&store), io.clone());
-        let directory = Directory::default();
-        let core = Arc::new(Core { store, io, clock, journal, stock_keeper, order_ids, directory });
+        let (directory, recent_orders) = (Directory::default(), RecentOrders::new(recent_orders::SLOTS));
+        let core = Arc::new(Core { store, io, clock, journal, stock_keeper, order_ids, directory, recent_orders });
         let payment_timeout = chrono::TimeDelta::from_std(settings.payment_timeout)?;
         let watched = Watched { health, backlog, has_broker: settings.amqp_url.is_some(), metrics };
         let api = web::Data::new(Api::new(core, products, settings.currency, payment_timeout, watched));

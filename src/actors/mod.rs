@@ -12,6 +12,7 @@ pub mod journal;
 pub mod order;
 pub mod order_ids;
 pub mod outbox_relay;
+pub mod recent_orders;
 pub mod stock_keeper;
 
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use crate::store::{Change, Refused, Store, StoreError};
 use directory::Directory;
 use journal::Journal;
 use order_ids::OrderIds;
+use recent_orders::RecentOrders;
 use stock_keeper::StockKeeper;
 
 /// How many commands may be under way at once, and so how long any mailbox can get.
@@ -46,6 +48,7 @@ pub struct Core {
     pub stock_keeper: Addr<StockKeeper>,
     pub order_ids: OrderIds,
     pub directory: Directory,
+    pub recent_orders: RecentOrders,
 }
 
 /// Where the answer to a change goes.

@@ -17,15 +17,12 @@ use super::{ATTEMPTS_MAX, Core, Failure, NotWritten, in_time, stock_keeper};
 
 /// After a failure, an order looks again this much later whether its deadline has passed.
 const EXPIRE_AGAIN_MS: u64 = 1_000;
-/// An order that nobody asked for this long keeps its timer only: most that wait are never asked for
-/// again before their deadline, and nearly half of their memory is what the store knows as well.
-const IDLE_MS_MAX: u64 = 60_000;
 
+/// Its state is among the recent orders, but not while a command runs, after any doubt, or when it
+/// had to give way: then the store knows.
 pub struct Order {
     id: OrderId,
     core: Arc<Core>,
-    /// `None` until it is needed, while a command runs, and after any doubt: then the store knows.
-    state: Option<Arc<order::Order>>,
     deadline: Option<SpawnHandle>,
 }
 
@@ -80,7 +77,7 @@ pub enum MoveError {
 #[rtype(result = "()")]
 pub struct Awaken(pub Arc<order::Order>);
 
-/// The deadline may have come, or nobody has asked for the order for a while.
+/// The deadline may have come.
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Expire;
@@ -88,27 +85,23 @@ struct Expire;
 impl Order {
     #[must_use]
     pub fn new(id: OrderId, core: Arc<Core>) -> Self {
-        Self { id, core, state: None, deadline: None }
+        Self { id, core, deadline: None }
     }
 
     /// What a finished command leaves: a timer for an order that awaits payment, nothing of one
     /// that has ended.
     fn finish(&mut self, state: Option<Arc<order::Order>>, context: &mut Context<Self>) {
-        self.state = state;
-        match &self.state {
+        match state {
             Some(order) if order.status == Status::AwaitingPayment => {
                 if self.deadline.is_none() {
-                    let idle = Duration::from_millis(IDLE_MS_MAX);
-                    self.expire_after(self.time_left(order).min(idle), context);
+                    let left = (order.expires_at - self.core.clock.now()).to_std().unwrap_or_default();
+                    self.expire_after(left, context);
                 }
+                self.core.recent_orders.remember(order);
             }
             Some(_) => self.core.directory.orders.retire(&self.id, &context.address()),
             None => self.expire_after(Duration::from_millis(EXPIRE_AGAIN_MS), context),
         }
-    }
-
-    fn time_left(&self, order: &order::Order) -> Duration {
-        (order.expires_at - self.core.clock.now()).to_std().unwrap_or_default()
     }
 
     fn expire_after(&mut self, left: Duration, context: &mut Context<Self>) {
@@ -154,7 +147,7 @@ impl Handler<Command> for Order {
     type Result = AtomicResponse<Self, Result<Arc<order::Order>, MoveError>>;
 
     fn handle(&mut self, command: Command, _: &mut Self::Context) -> Self::Result {
-        let (core, id, state) = (Arc::clone(&self.core), self.id, self.state.take());
+        let (core, id, state) = (Arc::clone(&self.core), self.id, self.core.recent_orders.take(self.id));
         let moved = async move {
             match command {
                 Command::Pay => pay_durably(core, id, state).await,
@@ -175,16 +168,10 @@ impl Handler<Command> for Order {
 impl Handler<Expire> for Order {
     type Result = AtomicResponse<Self, ()>;
 
-    fn handle(&mut self, _: Expire, context: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, _: Expire, _: &mut Self::Context) -> Self::Result {
         self.deadline = None;
-        let left = self.state.as_deref().map(|order| self.time_left(order)).unwrap_or_default();
-        if !left.is_zero() {
-            self.state = None;
-            self.expire_after(left, context);
-            return AtomicResponse::new(Box::pin(fut::ready(())));
-        }
         let decide = |order: &order::Order, now: Time| Ok(order.expire(now));
-        let (core, id, state) = (Arc::clone(&self.core), self.id, self.state.take());
+        let (core, id, state) = (Arc::clone(&self.core), self.id, self.core.recent_orders.take(self.id));
         let moved = async move { move_durably(&core, id, state, decide).await };
         let moved = moved.into_actor(self);
         AtomicResponse::new(Box::pin(moved.map(|(state, moved), actor, context| match moved {
@@ -198,13 +185,7 @@ impl Handler<Awaken> for Order {
     type Result = ();
 
     fn handle(&mut self, Awaken(order): Awaken, context: &mut Self::Context) {
-        if self.deadline.is_some() {
-            return;
-        }
-        let left = self.time_left(&order);
-        if left > Duration::from_millis(IDLE_MS_MAX) {
-            self.expire_after(left, context);
-        } else {
+        if self.deadline.is_none() {
             self.finish(Some(order), context);
         }
     }

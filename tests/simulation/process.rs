@@ -14,6 +14,7 @@ use loms::actors::directory::Directory;
 use loms::actors::journal::{self, Journal};
 use loms::actors::order_ids::OrderIds;
 use loms::actors::outbox_relay::{self, Backlog, OutboxRelay};
+use loms::actors::recent_orders::RecentOrders;
 use loms::actors::stock_keeper::StockKeeper;
 use loms::actors::{Core, deadlines};
 use loms::clock::Clock;
@@ -31,6 +32,8 @@ use crate::world::World;
 
 /// Threads that serve requests.
 const WORKERS: usize = 2;
+/// So few that most orders give way to others.
+const RECENT_ORDERS_MAX: usize = 3;
 /// As in `application.rs`.
 const DRAIN_MS_MAX: u64 = 15_000;
 const CLOSE_MS_MAX: u64 = 10_000;
@@ -131,8 +134,8 @@ impl Process {
         let backlog = Arc::new(Backlog::default());
         let relay = OutboxRelay::new(outlet, desk, journal.clone(), published, backlog, lifeline).start();
         let order_ids = OrderIds::new(Arc::clone(&store), io.clone());
-        let directory = Directory::default();
-        let core = Arc::new(Core { store, io, clock, journal, stock_keeper, order_ids, directory });
+        let (directory, recent_orders) = (Directory::default(), RecentOrders::new(RECENT_ORDERS_MAX));
+        let core = Arc::new(Core { store, io, clock, journal, stock_keeper, order_ids, directory, recent_orders });
         let deadlines = tokio::task::spawn_local(deadlines::mind(Arc::clone(&core))).abort_handle();
         *self.parts.borrow_mut() = Some(Parts { core, relay, deadlines });
         self.link.world.trace.note(format_args!("{} serves as writer {}", self.link, identity.writer_id));

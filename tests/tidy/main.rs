@@ -6,6 +6,7 @@
 
 mod fences;
 mod form;
+mod locks;
 mod migrations;
 mod source;
 
@@ -69,6 +70,8 @@ fn the_code_keeps_its_fences_and_its_form() {
     }
     let paths: Vec<_> = sources.iter().map(|source| source.path.as_str()).collect();
     findings.extend(migrations::both_stores_have_the_same_migrations(&paths));
+    let lock = |path: &str| std::fs::read_to_string(root.join(path)).expect("a lock");
+    findings.extend(locks::the_fuzz_targets_lock_follows(&lock("Cargo.lock"), &lock("fuzz/Cargo.lock")));
 
     let list: String = findings.iter().map(|finding| format!("{finding}\n")).collect();
     assert!(findings.is_empty(), "{} places are against the rules of CONTRIBUTING.md:\n{list}", findings.len());
