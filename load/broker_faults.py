@@ -32,6 +32,7 @@ BACKLOG_SECONDS = 4 if QUICK else 10
 BARE_SECONDS = 3
 WINDOWS = [100, 500, 2000]
 QUEUE = "notifications"
+MEMORY = "/dev/shm"
 
 
 class Shop(Server):
@@ -211,10 +212,12 @@ def main():
     # So that what was started is ended.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder = pathlib.Path(tempfile.mkdtemp(prefix="loms-faults-"))
+    # As if it had a machine of its own: the broker has neither the shop's processors nor its disk.
+    broker_folder = pathlib.Path(tempfile.mkdtemp(prefix="loms-broker-", dir=MEMORY if os.path.isdir(MEMORY) else None))
     broker, shop = None, None
     try:
         write_inputs(folder)
-        broker = RabbitNode(folder, idle=True)
+        broker = RabbitNode(broker_folder, idle=True)
         shop = Shop(folder, "faults", broker)
         shop.start_notifier()
         window(shop, 2, lambda: None)
@@ -230,6 +233,7 @@ def main():
         if broker:
             broker.end()
         shutil.rmtree(folder)
+        shutil.rmtree(broker_folder)
 
 
 main()

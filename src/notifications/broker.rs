@@ -35,6 +35,8 @@ pub struct Outgoing {
     /// Empty for the exchange that takes a queue's name as the routing key.
     pub exchange: &'static str,
     pub routing_key: String,
+    /// It is refused where no queue takes it.
+    pub mandatory: bool,
     pub properties: BasicProperties,
     pub body: Vec<u8>,
 }
@@ -68,11 +70,11 @@ impl Broker {
     /// # Errors
     /// [`BrokerError`]; the connection is of no further use.
     pub async fn publish(&self, messages: Vec<Outgoing>) -> Result<(), BrokerError> {
-        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         limited(async {
             let mut confirms = Vec::with_capacity(messages.len());
             for message in messages {
-                let Outgoing { exchange, routing_key, properties, body } = message;
+                let Outgoing { exchange, routing_key, mandatory, properties, body } = message;
+                let options = BasicPublishOptions { mandatory, ..BasicPublishOptions::default() };
                 let sent = self.channel.basic_publish(exchange.into(), routing_key.into(), options, &body, properties);
                 confirms.push(sent.await?);
             }

@@ -194,5 +194,5 @@ fn moved(delivery: &Delivery, queue: &'static str, header: (&'static str, AMQPVa
     let mut headers = delivery.properties.headers().clone().unwrap_or_default();
     headers.insert(header.0.into(), header.1);
     let properties: BasicProperties = delivery.properties.clone().with_headers(headers);
-    Outgoing { exchange: "", routing_key: queue.to_owned(), properties, body: delivery.data.clone() }
+    Outgoing { exchange: "", routing_key: queue.to_owned(), mandatory: true, properties, body: delivery.data.clone() }
 }

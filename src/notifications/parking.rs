@@ -71,5 +71,11 @@ fn reason(message: &BasicGetMessage) -> String {
 /// As it first came, without what happened to it since.
 fn outgoing(message: &BasicGetMessage) -> Outgoing {
     let properties = message.delivery.properties.clone().with_headers(Default::default());
-    Outgoing { exchange: "", routing_key: QUEUE.to_owned(), properties, body: message.delivery.data.clone() }
+    Outgoing {
+        exchange: "",
+        routing_key: QUEUE.to_owned(),
+        mandatory: true,
+        properties,
+        body: message.delivery.data.clone(),
+    }
 }

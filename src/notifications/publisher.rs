@@ -7,6 +7,7 @@ use secrecy::SecretString;
 use crate::domain::{Offer, OrderEvent};
 
 use super::broker::{Broker, Outgoing};
+use super::notifier::is_told;
 use super::{Outlet, OutletError, message, topology};
 
 /// Delivery mode 2: the message is kept on disk.
@@ -36,6 +37,8 @@ pub(super) fn message(event: &OrderEvent, currency: &str) -> Outgoing {
     Outgoing {
         exchange: topology::EXCHANGE,
         routing_key: format!("{}{}", topology::ROUTING_PREFIX, event.name()),
+        // For what users are told of there is a queue.
+        mandatory: is_told(event),
         properties,
         body: message::write(event, currency),
     }

@@ -37,7 +37,7 @@ pub enum ResendError {
 /// Says in the queue that it is new.
 pub(super) fn mark() -> Outgoing {
     let properties = BasicProperties::default().with_delivery_mode(publisher::PERSISTENT).with_type(QUEUE_MADE.into());
-    Outgoing { exchange: "", routing_key: QUEUE.to_owned(), properties, body: b"{}".to_vec() }
+    Outgoing { exchange: "", routing_key: QUEUE.to_owned(), mandatory: true, properties, body: b"{}".to_vec() }
 }
 
 pub(super) fn is_mark(delivery: &Delivery) -> bool {

@@ -10,6 +10,9 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, ErrorKind, ExchangeKind};
 use serde_json::{Value, json};
 
+use crate::domain::event::PAYMENT_REFUSED;
+use crate::domain::order::Status;
+
 /// Every event goes here, with the routing key `order.<name>`.
 pub const EXCHANGE: &str = "loms.orders";
 /// A routing key goes on with the event's name.
@@ -24,8 +27,6 @@ pub const RETRY_QUEUES: [RetryQueue; 3] = [
     RetryQueue { name: "notifications.retry.1m", delay_ms: 60_000 },
     RetryQueue { name: "notifications.retry.10m", delay_ms: 600_000 },
 ];
-/// All events of orders.
-const BINDING: &str = "order.#";
 /// Past it the broker refuses messages, and they stay in the outbox.
 const QUEUE_MESSAGES_MAX: i64 = 1_000_000;
 /// A message that was given back this often, because its consumers died, is parked.
@@ -64,8 +65,11 @@ pub async fn declare(channel: &Channel) -> Result<(), lapin::Error> {
         }
         channel.queue_declare(queue.name.into(), QueueDeclareOptions::durable(), arguments).await?;
     }
-    let options = QueueBindOptions::default();
-    channel.queue_bind(QUEUE.into(), EXCHANGE.into(), BINDING.into(), options, FieldTable::default()).await
+    for key in bindings() {
+        let options = QueueBindOptions::default();
+        channel.queue_bind(QUEUE.into(), EXCHANGE.into(), key.into(), options, FieldTable::default()).await?;
+    }
+    Ok(())
 }
 
 /// Whether the notifiers' queue is not there. The channel is of no further use.
@@ -100,17 +104,27 @@ pub fn definitions(virtual_host: &str) -> Value {
         let arguments: serde_json::Map<String, Value> = arguments.collect();
         json!({ "name": queue.name, "vhost": virtual_host, "durable": true, "auto_delete": false, "arguments": arguments })
     };
+    let binding = |key| {
+        json!({
+            "source": EXCHANGE, "vhost": virtual_host, "destination": QUEUE, "destination_type": "queue",
+            "routing_key": key, "arguments": {},
+        })
+    };
     json!({
         "exchanges": [{
             "name": EXCHANGE, "vhost": virtual_host, "type": "topic", "durable": true, "auto_delete": false,
             "internal": false, "arguments": {},
         }],
         "queues": queues().into_iter().map(queue).collect::<Vec<_>>(),
-        "bindings": [{
-            "source": EXCHANGE, "vhost": virtual_host, "destination": QUEUE, "destination_type": "queue",
-            "routing_key": BINDING, "arguments": {},
-        }],
+        "bindings": bindings().into_iter().map(binding).collect::<Vec<_>>(),
     })
+}
+
+/// What users are told of. That an order is new is published for whoever else wants to know; here it would
+/// be half of all that the queue has to keep, and the notifiers to throw away.
+fn bindings() -> Vec<String> {
+    let told = Status::ALL.into_iter().filter(|status| *status != Status::New).map(Status::as_str);
+    told.chain([PAYMENT_REFUSED]).map(|name| format!("{ROUTING_PREFIX}{name}")).collect()
 }
 
 fn queues() -> Vec<Queue> {
