@@ -12,7 +12,7 @@ import figures
 import picture
 from figures import (ADD, ALONE, BASE, BASE_ALONE, BASE_HOT, CART, HOT, KEYED, LARGE, LIVEZ, LIVEZ_MANY, MANY, PURCHASES,
                      SQLITE, UNIFORM, UNKEYED, WITH_BROKER, WITH_IDLE_BROKER, Bench)
-from servers import LOAD, SKUS, write_inputs, write_log_ahead
+from servers import LOAD, LOG_GIGABYTES, SKUS, write_inputs, write_log_ahead
 
 RESULTS = LOAD / "RESULTS.md"
 MARK = "<!-- written by hand from here on -->"
@@ -52,8 +52,8 @@ def report(bench):
         f"Written by `make bench`: {time.strftime('%Y-%m-%d')}, commit {commit}, {os.cpu_count()} cores"
         f" ({model.group(1) if model else 'unknown'}), databases, broker and load generator on the same machine.",
         f"{bench.rounds} rounds of {bench.seconds} s per side, interleaved; a ratio is the median of the rounds' ratios."
-        " Durable: fsync and synchronous_commit on, SQLite FULL. As in a database that has run for a while, the files of"
-        " PostgreSQL's log are there and written over.",
+        " Durable: fsync and synchronous_commit on, SQLite FULL. As in production, PostgreSQL's log may grow to"
+        f" {LOG_GIGABYTES} GB between two checkpoints (`max_wal_size`), and its files are there and written over.",
         f"Orders of 3 lines over {SKUS:,} SKUs. The baseline is [one stored procedure per order](baseline.sql), which writes"
         f" the same rows, by pgbench at its best number of clients ({clients['uniform']} uniform, {clients['hot']} hot)."
         " The books were right after each run.", "",

@@ -18,7 +18,7 @@ import time
 
 from amqp_publish import message_bytes, publish_rate
 from rabbitmq_node import RabbitNode
-from servers import LOMS, POSTGRES, Server, create, psql, write_inputs
+from servers import LOMS, POSTGRES, Server, create, psql, write_inputs, write_log_ahead
 
 QUICK = os.environ.get("QUICK") == "1"
 ROUNDS = 1 if QUICK else 3
@@ -217,6 +217,7 @@ def main():
     broker, shop = None, None
     try:
         write_inputs(folder)
+        write_log_ahead()
         broker = RabbitNode(broker_folder, idle=True)
         shop = Shop(folder, "faults", broker)
         shop.start_notifier()

@@ -16,7 +16,8 @@ import urllib.request
 SKUS = 10_000
 USERS = 100_000
 BODIES = 50_000
-LOG_FILES = 64  # as many as PostgreSQL keeps between two checkpoints, by default
+# Of PostgreSQL's log between two checkpoints: by default it is 1 GB, half a minute of full load.
+LOG_GIGABYTES = 4
 LOMS = pathlib.Path("target/release/loms").resolve()
 LOAD = pathlib.Path("load")
 POSTGRES = os.environ["LOMS_TEST_POSTGRES"].rstrip("/")
@@ -42,11 +43,16 @@ def create(database):
 def write_log_ahead():
     """A database that has run for a while writes over old files of its log. A new one makes each of them under load: 16 MiB
     of zeros and a flush, for which everybody waits."""
-    settings = ("alter system set min_wal_size = '1GB'", "alter system set max_wal_size = '4GB'", "select pg_reload_conf()")
-    psql("postgres", *commands(settings))
+    reload = "select pg_reload_conf()"
+    # No checkpoint before they are all there.
+    psql("postgres", *commands((setting("min_wal_size", LOG_GIGABYTES), setting("max_wal_size", 4 * LOG_GIGABYTES), reload)))
     fill = ("select pg_logical_emit_message(false, 'fill', '')", "select pg_switch_wal()")
-    psql("postgres", *commands(fill * LOG_FILES))
-    psql("postgres", *commands(("alter system reset max_wal_size", "select pg_reload_conf()", "checkpoint")))
+    psql("postgres", *commands(fill * (LOG_GIGABYTES * 1024 // 16)))
+    psql("postgres", *commands((setting("max_wal_size", LOG_GIGABYTES), reload, "checkpoint")))
+
+
+def setting(name, gigabytes):
+    return f"alter system set {name} = '{gigabytes}GB'"
 
 
 def commands(statements):

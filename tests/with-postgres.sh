@@ -115,7 +115,7 @@ start_server() {
         -c logging_collector=off) >"$folder/server.log" 2>&1 &
     server=$!
     for _ in $(seq $((START_SECONDS_MAX * 10))); do
-        grep -q 'ready to accept connections' "$folder/server.log" && return 0
+        grep -qs 'ready to accept connections' "$folder/server.log" && return 0
         kill -0 "$server" 2>/dev/null || break
         sleep 0.1
     done

@@ -63,10 +63,15 @@ pub(super) fn list_orders(filter: &OrderFilter) -> &'static str {
     }
 }
 
-/// Lists notifications: $1 is the id to start before, $2 how many, $3 the user where the filter names one.
+/// Lists notifications: $1 is the id to start before, $2 how many, $3 the user where the filter names one. Then
+/// all of that user's are looked at for each page, through the user's orders; the plus keeps them from being
+/// looked for among everybody's, from the last one on.
 pub(super) fn list_notifications(filter: &NotificationFilter) -> &'static str {
     if filter.user.is_some() {
-        select_notifications!("where notification_id < $1 and user_id = $3 order by notification_id desc limit $2")
+        select_notifications!(
+            "where order_id in (select order_id from orders where user_id = $3) and + notification_id < $1
+             order by + notification_id desc limit $2"
+        )
     } else {
         select_notifications!("where notification_id < $1 order by notification_id desc limit $2")
     }
