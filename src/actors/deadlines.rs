@@ -1,5 +1,6 @@
-//! Orders that await payment find their way back into memory: all of them after a start, and
-//! those that are overdue and nobody minds (their process died) by a sweep ever after.
+//! Orders that await payment find their way back into memory: all of them after a start, what they
+//! consist of shortly before their deadline, and those that are overdue and nobody minds (their
+//! process died) by a sweep ever after.
 //!
 //! A step has no input but the store, and may be repeated at will.
 
@@ -21,18 +22,56 @@ const OVERDUE_PAUSE_MS: u64 = 50;
 const SWEEP_PAUSE_MS: u64 = 5_000;
 /// An order this late is minded by nobody.
 const ABANDONED_AFTER_MS: i64 = 2_000;
+const LOOK_AHEAD_PAUSE_MS: u64 = 1_000;
+/// How long before its deadline an order is read: two looks may fail.
+const LOOK_AHEAD_MS: i64 = 3_000;
 
 /// Runs until the process ends.
 pub async fn mind(core: Arc<Core>) {
+    tokio::join!(sweep(&core), look_ahead(&core));
+}
+
+async fn sweep(core: &Arc<Core>) {
     let mut horizon = Time::MAX_UTC;
     loop {
-        match awaken_until(&core, horizon).await {
+        match awaken_until(core, horizon).await {
             Ok(0) => {}
             Ok(awakened) => tracing::info!(orders = awakened, "orders that await payment are minded again"),
             Err(failure) => tracing::warn!(%failure, "orders that await payment could not be read"),
         }
         tokio::time::sleep(Duration::from_millis(SWEEP_PAUSE_MS)).await;
         horizon = core.clock.now() - TimeDelta::milliseconds(ABANDONED_AFTER_MS);
+    }
+}
+
+/// What falls due is read by the page, not order by order when many do at once.
+async fn look_ahead(core: &Arc<Core>) {
+    let mut after = (core.clock.now(), OrderId(0));
+    loop {
+        tokio::time::sleep(Duration::from_millis(LOOK_AHEAD_PAUSE_MS)).await;
+        let horizon = core.clock.now() + TimeDelta::milliseconds(LOOK_AHEAD_MS);
+        // What this look misses is read by the next, or by each order itself.
+        if let Err(failure) = recall_until(core, &mut after, horizon).await {
+            tracing::debug!(%failure, "orders that fall due could not be read");
+        }
+    }
+}
+
+/// Reads what falls due up to the horizon, of the orders that are live here.
+async fn recall_until(core: &Arc<Core>, after: &mut (Time, OrderId), horizon: Time) -> Result<(), Failure> {
+    loop {
+        let from = *after;
+        let read = move |store: Arc<dyn Store>| async move { store.awaiting_payment(from, horizon, PAGE_ORDERS).await };
+        let page = core.read(read).await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        *after = (last.expires_at, last.id);
+        let more = page.len() == PAGE_ORDERS as usize;
+        for order in page.into_iter().filter(|order| core.directory.orders.is_live(&order.id)) {
+            core.recent_orders.remember(Arc::new(order));
+        }
+        if !more {
+            return Ok(());
+        }
     }
 }
 
