@@ -16,7 +16,7 @@ import urllib.request
 SKUS = 10_000
 USERS = 100_000
 BODIES = 50_000
-# Of PostgreSQL's log between two checkpoints: by default it is 1 GB, half a minute of full load.
+# Of PostgreSQL's log between two checkpoints: by default it is 1 GB, less than half a minute of full load.
 LOG_GIGABYTES = 4
 LOMS = pathlib.Path("target/release/loms").resolve()
 LOAD = pathlib.Path("load")

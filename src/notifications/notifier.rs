@@ -148,8 +148,10 @@ impl Verdict {
 }
 
 /// That an order is new is told by what it becomes at once.
+pub(super) const NOT_TOLD: Status = Status::New;
+
 pub(super) fn is_told(event: &OrderEvent) -> bool {
-    event.status != Status::New
+    event.status != NOT_TOLD
 }
 
 /// As late as the broker would bring it again.

@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 use crate::domain::event::PAYMENT_REFUSED;
 use crate::domain::order::Status;
 
+use super::notifier::NOT_TOLD;
+
 /// Every event goes here, with the routing key `order.<name>`.
 pub const EXCHANGE: &str = "loms.orders";
 /// A routing key goes on with the event's name.
@@ -123,7 +125,7 @@ pub fn definitions(virtual_host: &str) -> Value {
 /// What users are told of. That an order is new is published for whoever else wants to know; here it would
 /// be half of all that the queue has to keep, and the notifiers to throw away.
 fn bindings() -> Vec<String> {
-    let told = Status::ALL.into_iter().filter(|status| *status != Status::New).map(Status::as_str);
+    let told = Status::ALL.into_iter().filter(|status| *status != NOT_TOLD).map(Status::as_str);
     told.chain([PAYMENT_REFUSED]).map(|name| format!("{ROUTING_PREFIX}{name}")).collect()
 }
 

@@ -6,7 +6,13 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 /// The name and the text of each. What is new comes last; nothing is changed after a release.
 macro_rules! files {
     ($database:literal) => {
-        files!($database, "0001_purchase_path", "0002_notifications", "0003_refused_payments", "0004_notifications_of_orders")
+        files!(
+            $database,
+            "0001_purchase_path",
+            "0002_notifications",
+            "0003_refused_payments",
+            "0004_notifications_of_orders"
+        )
     };
     ($database:literal, $($name:literal),+) => {
         [$(($name, include_str!(concat!("../../migrations/", $database, "/", $name, ".sql")))),+]

@@ -174,15 +174,14 @@ struct Outcome {
     shed: Duration,
 }
 
-/// The bar is 0.9 and 5 ms. It cannot be held where processors are short that the server shares with its client:
-/// nine refusals cost both of them more than the order beside them.
-const WHERE_PROCESSORS_ARE_SHORT: Outcome = Outcome { share: 0.1, shed: Duration::from_millis(250) };
-/// The bar. In a debug build the processors are short here, too.
-const WHERE_THE_DATABASE_IS_SLOW: Outcome = if cfg!(debug_assertions) {
-    Outcome { share: 0.5, shed: Duration::from_millis(250) }
-} else {
-    Outcome { share: 0.9, shed: Duration::from_millis(5) }
-};
+const BAR: Outcome = Outcome { share: 0.9, shed: Duration::from_millis(5) };
+/// In the release build the bar is not held here: server and client share the processors, and nine refusals cost
+/// both of them more than the order beside them.
+const WHERE_PROCESSORS_ARE_SHORT: Outcome =
+    if cfg!(debug_assertions) { Outcome { share: 0.1, shed: Duration::from_millis(250) } } else { BAR };
+/// In a debug build the processors are short here, too.
+const WHERE_THE_DATABASE_IS_SLOW: Outcome =
+    if cfg!(debug_assertions) { Outcome { share: 0.5, shed: Duration::from_millis(250) } } else { BAR };
 
 /// The capacity, then once and ten times of it.
 async fn overload(shop: &Shop, time: Duration, placed: &mut u64) -> Outcome {
