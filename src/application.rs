@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 
 use crate::actors::directory::Directory;
 use crate::actors::journal::{self, Health, Journal};
+use crate::actors::lease::{self, Lease};
 use crate::actors::order_ids::OrderIds;
 use crate::actors::outbox_relay::{self, Backlog, OutboxRelay};
 use crate::actors::recent_orders::{self, RecentOrders};
@@ -119,7 +120,9 @@ impl Application {
 
         let order_ids = OrderIds::new(Arc::clone(&store), io.clone());
         let (directory, recent_orders) = (Directory::default(), RecentOrders::new(recent_orders::SLOTS));
-        let core = Arc::new(Core { store, io, clock, journal, stock_keeper, order_ids, directory, recent_orders });
+        let lease = Lease::new(identity.owner);
+        let core =
+            Arc::new(Core { store, io, clock, journal, stock_keeper, order_ids, directory, recent_orders, lease });
         let payment_timeout = chrono::TimeDelta::from_std(settings.payment_timeout)?;
         let watched = Watched { health, backlog, has_broker: settings.amqp_url.is_some(), metrics };
         let api = web::Data::new(Api::new(core, products, settings.currency, payment_timeout, watched));
@@ -146,12 +149,17 @@ impl Application {
         let (held, deadlines_end) = Lifeline::of("the minding of deadlines");
         lifelines.push(deadlines_end);
         let deadlines = actix_rt::spawn(held_by(held, deadlines::mind(Arc::clone(&api.core))));
+        let (held, watch_ends) = Lifeline::of("the watch for other processes");
+        lifelines.push(watch_ends);
+        let watch = lease::keep(Arc::clone(&api.core), Arc::clone(&api.watched.health));
+        let watch = actix_rt::spawn(held_by(held, watch));
         let outcome = tokio::select! {
             () = stop => Ok(()),
             part = first_end(lifelines) => Err(anyhow!("{part} has ended; start the program again")),
         };
         tracing::info!("stopping");
         deadlines.abort();
+        watch.abort();
         drain(&handle, &api).await;
         handle.stop(true).await;
         serving.await.context("the HTTP server was torn off")??;

@@ -2,7 +2,7 @@
 //! Holds no SQL, no HTTP and no clock.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -12,6 +12,7 @@ use crate::domain::{UserId, order};
 use crate::store::{Change, Keyed, Refused};
 
 use super::directory::{Leave, Resident};
+use super::lease::{Lease, Term};
 use super::order::{Order, Place, PlaceError, Placed};
 use super::{ATTEMPTS_MAX, Core, Failure, NotWritten, Written};
 
@@ -27,8 +28,9 @@ pub struct Cart {
 /// What a cart durably holds, for whoever asks.
 #[derive(Default)]
 pub struct Shown {
-    /// `None` until it is needed, and after any doubt: then the store knows.
-    held: Mutex<Option<Arc<cart::Cart>>>,
+    /// As of the term in which it was read or written: after that the store knows, and so it does until it is
+    /// needed and after any doubt.
+    held: Mutex<Option<(Term, Arc<cart::Cart>)>>,
     /// Since the cart last looked whether it is idle.
     used: AtomicBool,
 }
@@ -38,7 +40,7 @@ pub struct Shown {
 /// # Errors
 /// [`Failure::Unavailable`] where it is not and the database is away.
 pub async fn held(core: &Arc<Core>, user: &UserId) -> Result<Arc<cart::Cart>, Failure> {
-    if let Some(held) = core.directory.carts.shown(user).and_then(|shown| shown.get()) {
+    if let Some(held) = core.directory.carts.shown(user).and_then(|shown| shown.get(&core.lease)) {
         return Ok(held);
     }
     let start = || Cart::new(user.clone(), Arc::clone(core));
@@ -89,13 +91,24 @@ impl Cart {
 }
 
 impl Shown {
-    fn get(&self) -> Option<Arc<cart::Cart>> {
+    fn get(&self, lease: &Lease) -> Option<Arc<cart::Cart>> {
         self.used.store(true, Ordering::Relaxed);
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let now = lease.term()?;
+        let (term, held) = self.lock().clone()?;
+        (term == now).then_some(held)
     }
 
-    fn set(&self, held: Option<Arc<cart::Cart>>) {
-        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
+    /// The term is that in which the cart began to be read.
+    fn remember(&self, term: Option<Term>, held: Arc<cart::Cart>) {
+        *self.lock() = term.map(|term| (term, held));
+    }
+
+    fn forget(&self) {
+        *self.lock() = None;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<(Term, Arc<cart::Cart>)>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -158,12 +171,12 @@ impl Handler<Leave> for Cart {
 }
 
 async fn known(core: &Core, user: &UserId, shown: &Shown) -> Result<Arc<cart::Cart>, Failure> {
-    if let Some(held) = shown.get() {
+    if let Some(held) = shown.get(&core.lease) {
         return Ok(held);
     }
-    let user = user.clone();
+    let (user, term) = (user.clone(), core.lease.term());
     let held = Arc::new(core.read(move |store| async move { store.cart(&user).await }).await?);
-    shown.set(Some(Arc::clone(&held)));
+    shown.remember(term, Arc::clone(&held));
     Ok(held)
 }
 
@@ -177,6 +190,7 @@ async fn edit_durably(
     let Execute { command, key } = execute;
     let takes_more = matches!(command, Command::Add { .. } | Command::Set { .. });
     for _ in 0..ATTEMPTS_MAX {
+        let term = core.lease.term();
         let held = known(&core, &user, &shown).await?;
         let Some(edit) = held.decide(command.clone())? else { return Ok(held) };
         let mut cart = cart::Cart::clone(&held);
@@ -193,21 +207,21 @@ async fn edit_durably(
         match written {
             Ok(Written { change: Change::CartEdited { cart, .. }, .. }) => {
                 let held = Arc::new(cart);
-                shown.set(Some(Arc::clone(&held)));
+                shown.remember(term, Arc::clone(&held));
                 return Ok(held);
             }
             Err(NotWritten::Refused { refused: Refused::NotCovered { available }, .. }) => {
                 return Err(EditError::OutOfStock { available });
             }
             Err(NotWritten::Failed(failure)) => {
-                shown.set(None);
+                shown.forget();
                 return Err(failure.into());
             }
             Err(NotWritten::Refused { refused: Refused::KeyTaken, .. }) => {
-                shown.set(None);
+                shown.forget();
                 return Err(EditError::KeyTaken);
             }
-            Ok(_) | Err(NotWritten::Refused { .. }) => shown.set(None),
+            Ok(_) | Err(NotWritten::Refused { .. }) => shown.forget(),
         }
     }
     Err(Failure::Unavailable.into())
@@ -219,6 +233,7 @@ async fn purchase_durably(
     shown: Arc<Shown>,
     purchase: Purchase,
 ) -> Result<Placed, PlaceError> {
+    let term = core.lease.term();
     let held = known(&core, &user, &shown).await?;
     if held.version != purchase.version {
         return Err(PlaceError::CartChanged);
@@ -232,10 +247,10 @@ async fn purchase_durably(
         Ok(placed) if placed.shortages.is_empty() => {
             let mut emptied = cart::Cart::clone(&held);
             emptied.apply(Edit::Emptied);
-            shown.set(Some(Arc::new(emptied)));
+            shown.remember(term, Arc::new(emptied));
         }
         Ok(_) => {}
-        Err(_) => shown.set(None),
+        Err(_) => shown.forget(),
     }
     placed
 }

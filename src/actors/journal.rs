@@ -20,6 +20,7 @@ use crate::store::{Change, Store, StoreError, Writer, WriterIdentity, in_time};
 
 pub use super::batch::Health;
 use super::batch::{Batch, Desk, Ended, Entry, News};
+use super::lease::LEASE_MS;
 use super::outbox_relay::Committed;
 use super::stock_keeper::Settled;
 use super::{Answer, COMMANDS_UNDER_WAY_MAX};
@@ -100,6 +101,10 @@ impl Journal {
         lifeline: oneshot::Sender<()>,
     ) -> Result<(Addr<Self>, WriterIdentity), StoreError> {
         let (identity, writer) = in_time(store.open_writer(rand::random(), clock.now())).await?;
+        if writer.found_others() {
+            // What they remember holds no longer than that unless they have seen this one.
+            tokio::time::sleep(Duration::from_millis(LEASE_MS)).await;
+        }
         tracing::info!(writer.id = identity.writer_id, "writing to the database");
         health.available.store(true, Ordering::Relaxed);
         let journal = Self {

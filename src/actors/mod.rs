@@ -9,6 +9,7 @@ pub mod cart;
 pub mod deadlines;
 pub mod directory;
 pub mod journal;
+pub mod lease;
 pub mod order;
 pub mod order_ids;
 pub mod outbox_relay;
@@ -27,6 +28,7 @@ use crate::store::{Change, Refused, Store, StoreError};
 
 use directory::Directory;
 use journal::Journal;
+use lease::Lease;
 use order_ids::OrderIds;
 use recent_orders::RecentOrders;
 use stock_keeper::StockKeeper;
@@ -49,6 +51,7 @@ pub struct Core {
     pub order_ids: OrderIds,
     pub directory: Directory,
     pub recent_orders: RecentOrders,
+    pub lease: Lease,
 }
 
 /// Where the answer to a change goes.

@@ -106,7 +106,10 @@ pub trait Writer: Send {
     /// [`StoreError`]; the writer is of no further use.
     async fn shelves(&mut self, skus: &[Sku]) -> Result<Vec<(Sku, Shelf)>, StoreError>;
 
-    /// Ends the connection in good order.
+    /// Whether others had a place among the writers when this one got its own, just before or just after.
+    fn found_others(&self) -> bool;
+
+    /// Gives the place among the writers back, and ends the connection in good order.
     async fn close(self: Box<Self>);
 }
 
@@ -115,6 +118,17 @@ pub trait Writer: Send {
 pub struct WriterIdentity {
     pub writer_id: i32,
     pub owner: i64,
+}
+
+/// The owner of a place among the writers that was given back, or taken from a dead process.
+pub const NOBODY: i64 = 0;
+
+/// The place of another process among the writers, as it was seen: each of its batches changes it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct OtherWriter {
+    pub writer_id: i32,
+    pub epoch: i64,
+    pub seen_at: Time,
 }
 
 /// Which orders to list, newest first.
@@ -142,12 +156,20 @@ pub trait Store: Outbox + NotificationLog + 'static {
     /// Brings the database to the present schema.
     async fn migrate(&self) -> Result<(), OpenError>;
 
-    /// Becomes a writer: takes over the row of a dead one, or adds a row. `owner` is random.
+    /// Becomes a writer: takes over a row that was given back or whose process is dead, or adds a row.
+    /// `owner` is random.
     async fn open_writer(&self, owner: i64, now: Time) -> Result<(WriterIdentity, Box<dyn Writer>), StoreError>;
 
     /// The same writer on a new connection and under its next epoch, after every transaction of
     /// its earlier connection has ended. `None` where another process took its row.
     async fn reopen_writer(&self, identity: WriterIdentity, now: Time) -> Result<Option<Box<dyn Writer>>, StoreError>;
+
+    /// The places of all other processes among the writers.
+    async fn other_writers(&self, owner: i64) -> Result<Vec<OtherWriter>, StoreError>;
+
+    /// Takes a dead process's place from it, where it still is as it was seen. From then on that process
+    /// is refused, should it live after all.
+    async fn dismiss_writer(&self, seen: &OtherWriter) -> Result<(), StoreError>;
 
     /// A block of order ids that nobody else is given.
     async fn take_order_ids(&self, count: i64) -> Result<Range<i64>, StoreError>;

@@ -24,7 +24,7 @@ pub trait Outbox: Send + Sync {
     /// These events, of which each is known by its id.
     async fn events(&self, ids: &[EventId]) -> Result<Vec<OrderEvent>, StoreError>;
 
-    /// The cursors of dead writers that have events which were not published.
+    /// The cursors of dead writers, and of places that were given back, with events that were not published.
     async fn abandoned(&self, now: Time) -> Result<Vec<EventId>, StoreError>;
 
     /// Moves the cursor of a dead writer on to this event. A living writer moves its own, with its

@@ -14,7 +14,7 @@ use crate::domain::stock::{Allocation, Shelf};
 use crate::domain::{Count, EventId, EventKind, Money, OrderEvent, OrderId, Sku, Time, UserId, WarehouseId};
 
 use super::notification_log::{Known, Notification, NotificationFilter, Told};
-use super::{OrderFilter, StoreError};
+use super::{OrderFilter, OtherWriter, StoreError};
 
 /// Reads `orders` by the names of its columns: a later version adds some while this one still runs.
 macro_rules! select_orders {
@@ -157,6 +157,13 @@ rows! {
         attempted_at: T,
     }
 
+    /// A row of `writers`, as others see it.
+    struct OtherWriterRow<T> {
+        writer_id: i32,
+        epoch: i64,
+        seen_at: T,
+    }
+
     /// A row of `writers`, as its new epoch finds it.
     struct WriterRow {
         writer_id: i32,
@@ -164,6 +171,17 @@ rows! {
         last_batch: i64,
         last_event: i64,
     }
+}
+
+/// $1 is the owner who asks; 0 is nobody.
+pub(super) const OTHER_WRITERS: &str =
+    "select writer_id, epoch, seen_at from writers where owner <> 0 and owner <> $1 order by writer_id";
+
+pub(super) fn other_writers<T: IntoTime>(rows: Vec<OtherWriterRow<T>>) -> Result<Vec<OtherWriter>, StoreError> {
+    let writer = |OtherWriterRow { writer_id, epoch, seen_at }: OtherWriterRow<T>| {
+        Ok(OtherWriter { writer_id, epoch, seen_at: seen_at.into_time()? })
+    };
+    rows.into_iter().map(writer).collect()
 }
 
 /// A moment as a database keeps it.

@@ -144,3 +144,40 @@ async fn goods_that_one_process_takes_in_can_be_bought_in_the_other() {
     assert!(eventually(Duration::from_secs(2), bought).await, "the other process does not see the warehouse");
     shop.verify();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cart_is_the_same_in_two_processes() {
+    let Some(ground) = Ground::postgres() else { return };
+    let shop = Shop::open(ground, &skus(1, 1_000), Settings::new());
+    let one = shop.client();
+    let item = |count: u32| json!({"sku": "S0", "count": count});
+    let holds = |answer: &Answer, count: u32| match count {
+        0 => answer.body["items"] == json!([]),
+        _ => answer.body["items"][0]["count"] == count,
+    };
+    // It writes alone, and remembers the carts.
+    for number in 0..REPETITIONS {
+        let items = format!("/carts/buyer-{number}/items");
+        assert!(holds(&one.post(&items, &item(1)).await, 1));
+    }
+    let second = shop.second_process();
+    let other = Client::new(second.url());
+    for number in 0..REPETITIONS {
+        let cart = format!("/carts/buyer-{number}");
+        let (items, purchase) = (format!("{cart}/items"), format!("{cart}/purchase"));
+        assert!(holds(&other.post(&items, &item(2)).await, 3));
+        let shown = one.get(&cart).await;
+        assert!(holds(&shown, 3), "{shown:?}");
+        assert!(holds(&one.post(&items, &item(4)).await, 7));
+        let shown = other.get(&cart).await;
+        assert!(holds(&shown, 7), "{shown:?}");
+        assert_eq!(one.post(&purchase, &Value::Null).await.status, 201);
+        assert!(other.post(&purchase, &Value::Null).await.is_refusal(409, "empty_cart"));
+        assert!(holds(&other.post(&items, &item(1)).await, 1));
+        let bought = one.post(&purchase, &Value::Null).await;
+        assert_eq!(bought.status, 201, "{bought:?}");
+        let shown = other.get(&cart).await;
+        assert!(holds(&shown, 0), "{shown:?}");
+    }
+    shop.verify();
+}

@@ -81,6 +81,14 @@ impl Request {
             Self::Show(_) | Self::Move { .. } => None,
         }
     }
+
+    /// Whose cart it looks at.
+    pub fn cart(&self) -> Option<&UserId> {
+        match self {
+            Self::Show(user) | Self::Edit { user, .. } | Self::Purchase { user, .. } => Some(user),
+            Self::Place { .. } | Self::Move { .. } | Self::Stock { .. } => None,
+        }
+    }
 }
 
 /// The keys of requests that are under way in a process.

@@ -29,6 +29,10 @@ struct Accounts {
     on_hand: BTreeMap<(Sku, WarehouseId), i64>,
     /// Every cart at every version that it had.
     carts: BTreeMap<(UserId, i64), Cart>,
+    /// The versions to which purchases have emptied carts.
+    emptied: BTreeMap<OrderId, i64>,
+    /// The last version of each cart that somebody was told of.
+    told: BTreeMap<UserId, i64>,
     ended: BTreeMap<OrderId, Status>,
     keys: HashMap<Key, usize>,
     /// Orders of which somebody was told that they were not made.
@@ -42,7 +46,7 @@ struct Accounts {
     acknowledged: Vec<Arc<Order>>,
 }
 
-/// An attempt at a request with a key, as it was when it was asked.
+/// An attempt at a request, as things were when it was asked; of one without a key only how the cart was.
 #[derive(Clone, Copy, Default)]
 pub struct Attempt {
     /// The key had acted before.
@@ -50,6 +54,8 @@ pub struct Attempt {
     /// Other attempts with the key that were not refused yet, and how many had been asked.
     open: u32,
     asked: u32,
+    /// The version of the user's cart that somebody was told of.
+    cart: i64,
 }
 
 impl Ledger {
@@ -102,8 +108,11 @@ impl Ledger {
                 let id = order.id;
                 world.check(!accounts.never.contains(&id), || format!("order {id} is there, in spite of the answer"));
                 world.check(order.expires_at == order.created_at + self.payment_timeout, || format!("{order:?}"));
-                if emptied_cart_version.is_some() {
+                if let Some(version) = emptied_cart_version
+                    && order.status == Status::AwaitingPayment
+                {
                     Self::keep_cart(accounts, after, &order.user);
+                    accounts.emptied.insert(id, *version);
                 }
             }
             Change::OrderMoved { order, movement } => self.enter_move(accounts, order, *movement),
@@ -167,18 +176,19 @@ impl Ledger {
 
     pub fn asked(&self, request: &Request) -> Attempt {
         let open = self.count(request, |open| *open += 1).saturating_sub(1);
-        let Some(keyed) = request.key() else { return Attempt::default() };
         let mut accounts = self.accounts();
+        let cart = request.cart().and_then(|user| accounts.told.get(user)).copied().unwrap_or(0);
+        let Some(keyed) = request.key() else { return Attempt { cart, ..Attempt::default() } };
         let acted = accounts.keys.contains_key(&keyed.key);
         let asked = accounts.asked_keys.entry(keyed.key.clone()).or_default();
         *asked += 1;
-        Attempt { acted, open, asked: *asked }
+        Attempt { acted, open, asked: *asked, cart }
     }
 
     /// The answer as it leaves the program.
     pub fn answered(&self, request: &Request, attempt: Attempt, answer: &Result<Answer, Refusal>) {
         match answer {
-            Ok(Answer::Cart(cart)) => self.shown(request, cart),
+            Ok(Answer::Cart(cart)) => self.shown(request, attempt, cart),
             Ok(Answer::Placed(placed)) => self.placed(placed),
             Ok(Answer::Moved(order)) => self.moved(request, order),
             Ok(Answer::Stock(_)) => {}
@@ -186,12 +196,16 @@ impl Ledger {
         }
     }
 
-    fn shown(&self, request: &Request, cart: &Cart) {
+    fn shown(&self, request: &Request, attempt: Attempt, cart: &Cart) {
         let (Request::Show(user) | Request::Edit { user, .. }) = request else { return };
-        let accounts = self.accounts();
+        let mut accounts = self.accounts();
         let known = accounts.carts.get(&(user.clone(), cart.version));
         let holds = known.map_or(*cart == Cart::default(), |known| known == cart);
         self.world.check(holds, || format!("{user} is shown {cart:?}, but the cart was {known:?}"));
+        // With a key it may be the answer of an earlier attempt.
+        let fresh = cart.version >= attempt.cart || request.key().is_some();
+        self.world.check(fresh, || format!("{user} is shown {cart:?}, but was told of {} before", attempt.cart));
+        tell(&mut accounts, user, cart.version);
     }
 
     fn placed(&self, placed: &Placed) {
@@ -201,7 +215,11 @@ impl Ledger {
         self.world.check(holds, || format!("acknowledged {order:?}, but stored {stored:?}"));
         let fits = placed.shortages.is_empty() == (order.status == Status::AwaitingPayment);
         self.world.check(fits, || format!("{placed:?}"));
-        self.accounts().acknowledged.push(Arc::clone(order));
+        let mut accounts = self.accounts();
+        if let Some(version) = accounts.emptied.get(&order.id).copied() {
+            tell(&mut accounts, &order.user, version);
+        }
+        accounts.acknowledged.push(Arc::clone(order));
     }
 
     fn moved(&self, request: &Request, order: &Arc<Order>) {
@@ -229,6 +247,13 @@ impl Ledger {
         if let (Request::Move { id, .. }, Refusal::NotFound) = (request, refusal) {
             let is_there = self.database.tables().orders.contains_key(id);
             self.world.check(!is_there, || format!("order {id} is said not to be there"));
+        }
+        if let (Request::Purchase { user, .. }, Refusal::EmptyCart) = (request, refusal) {
+            let accounts = self.accounts();
+            let since = accounts.carts.range((user.clone(), attempt.cart)..=(user.clone(), i64::MAX));
+            let was_empty = since.into_iter().any(|(_, cart)| cart.lines().is_empty()) || attempt.cart == 0;
+            self.world
+                .check(was_empty, || format!("{user} is told of an empty cart, which it was not since it was asked"));
         }
         let left = self.count(request, |open| *open -= 1);
         // What nobody waits for any more must not be there.
@@ -286,6 +311,11 @@ impl Ledger {
             self.world.fail(difference);
         }
     }
+}
+
+fn tell(accounts: &mut Accounts, user: &UserId, version: i64) {
+    let told = accounts.told.entry(user.clone()).or_default();
+    *told = version.max(*told);
 }
 
 /// That a payment was refused may be heard of later.

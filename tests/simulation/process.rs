@@ -11,7 +11,8 @@ use actix::Actor as _;
 use async_trait::async_trait;
 use futures_util::future::select;
 use loms::actors::directory::Directory;
-use loms::actors::journal::{self, Journal};
+use loms::actors::journal::{self, Health, Journal};
+use loms::actors::lease::{self, Lease};
 use loms::actors::order_ids::OrderIds;
 use loms::actors::outbox_relay::{self, Backlog, OutboxRelay};
 use loms::actors::recent_orders::RecentOrders;
@@ -87,7 +88,8 @@ pub enum End {
 struct Parts {
     core: Arc<Core>,
     relay: actix::Addr<OutboxRelay>,
-    deadlines: tokio::task::AbortHandle,
+    /// Of deadlines, and of other processes.
+    minding: tokio::task::AbortHandle,
 }
 
 impl Process {
@@ -120,9 +122,10 @@ impl Process {
         let memory = Arc::new(MemoryStore::new(Arc::clone(&ground.database), network));
         let store: Arc<dyn Store> = Arc::clone(&memory) as Arc<dyn Store>;
         let clock: Arc<dyn Clock> = Arc::clone(&ground.world.clock) as Arc<dyn Clock>;
-        let health = Arc::default();
+        let health = Arc::<Health>::default();
         let (lifeline, mut journal_ends) = oneshot::channel();
-        let (journal, identity) = Journal::open(Arc::clone(&store), Arc::clone(&clock), health, lifeline).await?;
+        let (journal, identity) =
+            Journal::open(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&health), lifeline).await?;
         let shelves = in_time(store.shelves_after(None, u32::MAX)).await?;
         let (lifeline, mut keeper_ends) = oneshot::channel();
         let stock_keeper = StockKeeper::new(shelves, journal.clone(), lifeline).start();
@@ -135,9 +138,12 @@ impl Process {
         let relay = OutboxRelay::new(outlet, desk, journal.clone(), published, backlog, lifeline).start();
         let order_ids = OrderIds::new(Arc::clone(&store), io.clone());
         let (directory, recent_orders) = (Directory::default(), RecentOrders::new(RECENT_ORDERS_MAX));
-        let core = Arc::new(Core { store, io, clock, journal, stock_keeper, order_ids, directory, recent_orders });
-        let deadlines = tokio::task::spawn_local(deadlines::mind(Arc::clone(&core))).abort_handle();
-        *self.parts.borrow_mut() = Some(Parts { core, relay, deadlines });
+        let lease = Lease::new(identity.owner);
+        let core =
+            Arc::new(Core { store, io, clock, journal, stock_keeper, order_ids, directory, recent_orders, lease });
+        let (minded, watched) = (deadlines::mind(Arc::clone(&core)), lease::keep(Arc::clone(&core), health));
+        let minding = tokio::task::spawn_local(async { tokio::join!(minded, watched) }).abort_handle();
+        *self.parts.borrow_mut() = Some(Parts { core, relay, minding });
         self.link.world.trace.note(format_args!("{} serves as writer {}", self.link, identity.writer_id));
         let torn = Box::pin(async {
             let _ = relay_ends.await;
@@ -221,7 +227,7 @@ impl Process {
         self.link.world.trace.note(format_args!("{} is told to stop", self.link));
         self.stopping.set(true);
         let Some(parts) = self.parts.take() else { return };
-        parts.deadlines.abort();
+        parts.minding.abort();
         let drained = async {
             while self.admitted.get() > 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;

@@ -8,10 +8,10 @@ use sqlx::{Connection, PgConnection};
 use crate::domain::stock::Shelf;
 use crate::domain::{Sku, Time};
 use crate::store::change::{Change, Refused, Verdict};
-use crate::store::reading::WriterRow;
+use crate::store::reading::{OTHER_WRITERS, WriterRow};
 use crate::store::rows::Numbers;
 use crate::store::settle::{Trial, settle};
-use crate::store::{STATEMENT_MS_MAX, StoreError, WRITER_DEAD_AFTER_MS, WriteError, Writer, WriterIdentity};
+use crate::store::{NOBODY, STATEMENT_MS_MAX, StoreError, WRITER_DEAD_AFTER_MS, WriteError, Writer, WriterIdentity};
 
 use super::batch::{self, Refusal};
 use super::{Postgres, reads, stock_edit};
@@ -26,6 +26,7 @@ pub(super) struct PostgresWriter {
     last_batch: i64,
     last_event: i64,
     published: i64,
+    found_others: bool,
 }
 
 impl Postgres {
@@ -35,11 +36,12 @@ impl Postgres {
         now: Time,
     ) -> Result<(WriterIdentity, Box<dyn Writer>), sqlx::Error> {
         let mut connection = self.connect().await?;
+        let found_before = finds_others(&mut connection, NOBODY).await?;
         let dead_before = now - chrono::TimeDelta::milliseconds(WRITER_DEAD_AFTER_MS);
         let row: Option<WriterRow> = sqlx::query_as(
             "update writers set owner = $1, epoch = epoch + 1, seen_at = $2
              where writer_id = (
-                 select writer_id from writers where seen_at < $3
+                 select writer_id from writers where owner = 0 or seen_at < $3
                  order by writer_id limit 1 for update skip locked)
              returning writer_id, epoch, last_batch, last_event",
         )
@@ -52,8 +54,10 @@ impl Postgres {
             Some(row) => row,
             None => add_writer(&mut connection, owner, now).await?,
         };
+        let found_others = found_before || finds_others(&mut connection, owner).await?;
         let identity = WriterIdentity { writer_id: row.writer_id, owner };
-        Ok((identity, Box::new(PostgresWriter::new(connection, &row))))
+        let writer = PostgresWriter { found_others, ..PostgresWriter::new(connection, &row) };
+        Ok((identity, Box::new(writer)))
     }
 
     /// The update waits for the row, which a transaction of the earlier connection may still hold.
@@ -75,6 +79,11 @@ impl Postgres {
         let row: Option<WriterRow> = limited(reclaim).await?;
         Ok(row.map(|row| Box::new(PostgresWriter::new(connection, &row)) as Box<dyn Writer>))
     }
+}
+
+/// Whether any other place among the writers was not given back.
+async fn finds_others(connection: &mut PgConnection, owner: i64) -> Result<bool, sqlx::Error> {
+    Ok(!sqlx::query(OTHER_WRITERS).bind(owner).fetch_all(connection).await?.is_empty())
 }
 
 /// Two processes may add the same number at once: the loser tries the next.
@@ -99,7 +108,7 @@ async fn add_writer(connection: &mut PgConnection, owner: i64, now: Time) -> Res
 impl PostgresWriter {
     fn new(connection: PgConnection, row: &WriterRow) -> Self {
         let WriterRow { writer_id, epoch, last_batch, last_event } = *row;
-        Self { connection, writer_id, epoch, last_batch, last_event, published: 0 }
+        Self { connection, writer_id, epoch, last_batch, last_event, published: 0, found_others: false }
     }
 
     fn numbers(&self) -> Numbers {
@@ -202,6 +211,10 @@ impl Writer for PostgresWriter {
         self.published = seq;
     }
 
+    fn found_others(&self) -> bool {
+        self.found_others
+    }
+
     async fn write(&mut self, changes: &[Change], now: Time) -> Result<Vec<Verdict>, WriteError> {
         let verdicts = self.write_batch(changes, now).await?;
         self.last_batch += 1;
@@ -212,7 +225,14 @@ impl Writer for PostgresWriter {
         limited(reads::shelves(&mut self.connection, skus)).await.map_err(StoreError)
     }
 
-    async fn close(self: Box<Self>) {
+    async fn close(mut self: Box<Self>) {
+        let give_back = sqlx::query("update writers set owner = 0 where writer_id = $1 and epoch = $2")
+            .bind(self.writer_id)
+            .bind(self.epoch)
+            .execute(&mut self.connection);
+        if let Err(error) = limited(give_back).await {
+            tracing::debug!(%error, "the writer's place was not given back");
+        }
         if let Err(error) = self.connection.close().await {
             tracing::debug!(%error, "the writing connection was not closed in good order");
         }

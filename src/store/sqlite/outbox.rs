@@ -69,7 +69,8 @@ impl Outbox for Sqlite {
     async fn abandoned(&self, now: Time) -> Result<Vec<EventId>, StoreError> {
         let dead_before = now - chrono::TimeDelta::milliseconds(WRITER_DEAD_AFTER_MS);
         let rows: Vec<(i32, i64)> = sqlx::query_as(
-            "select writer_id, published from writers where seen_at < $1 and published < last_event order by writer_id",
+            "select writer_id, published from writers
+             where (owner = 0 or seen_at < $1) and published < last_event order by writer_id",
         )
         .bind(dead_before.timestamp_micros())
         .fetch_all(&self.readers)

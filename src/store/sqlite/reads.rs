@@ -10,9 +10,9 @@ use crate::domain::order::{Order, Status};
 use crate::domain::stock::Shelf;
 use crate::domain::{OrderId, Sku, Time, UserId};
 use crate::store::migrations;
-use crate::store::reading::{self, IntoTime, OrderLineRow, OrderRow, ShelfRow, select_orders};
+use crate::store::reading::{self, IntoTime, OTHER_WRITERS, OrderLineRow, OrderRow, ShelfRow, select_orders};
 use crate::store::{
-    HistoryEntry, Key, OpenError, OrderFilter, Store, StoreError, StoredOutcome, Writer, WriterIdentity,
+    HistoryEntry, Key, OpenError, OrderFilter, OtherWriter, Store, StoreError, StoredOutcome, Writer, WriterIdentity,
 };
 
 use super::{Sqlite, json, verify};
@@ -29,6 +29,24 @@ impl Store for Sqlite {
 
     async fn reopen_writer(&self, identity: WriterIdentity, now: Time) -> Result<Option<Box<dyn Writer>>, StoreError> {
         self.reclaim_writer(identity, now).await.map_err(StoreError)
+    }
+
+    async fn other_writers(&self, owner: i64) -> Result<Vec<OtherWriter>, StoreError> {
+        let rows = sqlx::query_as(OTHER_WRITERS).bind(owner);
+        reading::other_writers(rows.fetch_all(&self.readers).await.map_err(StoreError)?)
+    }
+
+    async fn dismiss_writer(&self, seen: &OtherWriter) -> Result<(), StoreError> {
+        let mut writing = self.writing().await?;
+        let dismissed = sqlx::query(
+            "update writers set owner = 0, epoch = epoch + 1 where writer_id = $1 and epoch = $2 and seen_at = $3",
+        )
+        .bind(seen.writer_id)
+        .bind(seen.epoch)
+        .bind(seen.seen_at.timestamp_micros())
+        .execute(&mut *writing.connection)
+        .await;
+        writing.ended(dismissed).map(drop)
     }
 
     async fn take_order_ids(&self, count: i64) -> Result<Range<i64>, StoreError> {

@@ -10,10 +10,10 @@ use sqlx::{ConnectOptions, Connection, SqliteConnection};
 use crate::domain::stock::Shelf;
 use crate::domain::{Sku, Time};
 use crate::store::change::{Change, Refused, Verdict};
-use crate::store::reading::WriterRow;
+use crate::store::reading::{OTHER_WRITERS, WriterRow};
 use crate::store::rows::Numbers;
 use crate::store::settle::{Trial, settle};
-use crate::store::{StoreError, WRITER_DEAD_AFTER_MS, WriteError, Writer, WriterIdentity};
+use crate::store::{NOBODY, StoreError, WRITER_DEAD_AFTER_MS, WriteError, Writer, WriterIdentity};
 
 use super::batch::{self, Failure};
 use super::{READ_ONLY, Sqlite, Turn, reads, stock_edit};
@@ -33,6 +33,7 @@ pub(super) struct SqliteWriter {
     last_batch: i64,
     last_event: i64,
     published: i64,
+    found_others: bool,
 }
 
 impl Sqlite {
@@ -42,11 +43,12 @@ impl Sqlite {
         now: Time,
     ) -> Result<(WriterIdentity, Box<dyn Writer>), sqlx::Error> {
         let mut connection = self.writer_options().connect().await?;
+        let found_before = finds_others(&mut connection, NOBODY).await?;
         let dead_before = now - chrono::TimeDelta::milliseconds(WRITER_DEAD_AFTER_MS);
         let rows: Vec<WriterRow> = sqlx::query_as(
             "update writers set owner = $1, epoch = epoch + 1, seen_at = $2
              where writer_id = (
-                 select writer_id from writers where seen_at < $3 order by writer_id limit 1)
+                 select writer_id from writers where owner = 0 or seen_at < $3 order by writer_id limit 1)
              returning writer_id, epoch, last_batch, last_event",
         )
         .bind(owner)
@@ -58,8 +60,10 @@ impl Sqlite {
             Some(row) => row,
             None => add_writer(&mut connection, owner, now).await?,
         };
+        let found_others = found_before || finds_others(&mut connection, owner).await?;
         let identity = WriterIdentity { writer_id: row.writer_id, owner };
-        Ok((identity, Box::new(SqliteWriter::new(connection, Turn::clone(&self.turn), &row))))
+        let writer = SqliteWriter::new(connection, Turn::clone(&self.turn), &row);
+        Ok((identity, Box::new(SqliteWriter { found_others, ..writer })))
     }
 
     /// The update waits for the file's lock, which a transaction of the earlier connection may hold.
@@ -84,6 +88,11 @@ impl Sqlite {
     }
 }
 
+/// Whether any other place among the writers was not given back.
+async fn finds_others(connection: &mut SqliteConnection, owner: i64) -> Result<bool, sqlx::Error> {
+    Ok(!sqlx::query(OTHER_WRITERS).bind(owner).fetch_all(connection).await?.is_empty())
+}
+
 async fn add_writer(connection: &mut SqliteConnection, owner: i64, now: Time) -> Result<WriterRow, sqlx::Error> {
     let rows: Vec<WriterRow> = sqlx::query_as(
         "insert into writers (writer_id, owner, epoch, seen_at)
@@ -100,7 +109,7 @@ async fn add_writer(connection: &mut SqliteConnection, owner: i64, now: Time) ->
 impl SqliteWriter {
     fn new(connection: SqliteConnection, turn: Turn, row: &WriterRow) -> Self {
         let WriterRow { writer_id, epoch, last_batch, last_event } = *row;
-        Self { connection, turn, writer_id, epoch, last_batch, last_event, published: 0 }
+        Self { connection, turn, writer_id, epoch, last_batch, last_event, published: 0, found_others: false }
     }
 
     fn numbers(&self) -> Numbers {
@@ -203,6 +212,10 @@ impl Writer for SqliteWriter {
         self.published = seq;
     }
 
+    fn found_others(&self) -> bool {
+        self.found_others
+    }
+
     async fn write(&mut self, changes: &[Change], now: Time) -> Result<Vec<Verdict>, WriteError> {
         let turn = Turn::clone(&self.turn);
         let _turn = turn.lock().await;
@@ -215,7 +228,17 @@ impl Writer for SqliteWriter {
         reads::shelves(&mut self.connection, skus).await.map_err(StoreError)
     }
 
-    async fn close(self: Box<Self>) {
+    async fn close(mut self: Box<Self>) {
+        let turn = self.turn.lock().await;
+        let given_back = sqlx::query("update writers set owner = 0 where writer_id = $1 and epoch = $2")
+            .bind(self.writer_id)
+            .bind(self.epoch)
+            .execute(&mut self.connection)
+            .await;
+        drop(turn);
+        if let Err(error) = given_back {
+            tracing::debug!(%error, "the writer's place was not given back");
+        }
         if let Err(error) = self.connection.close().await {
             tracing::debug!(%error, "the writing connection was not closed in good order");
         }

@@ -1,7 +1,7 @@
 //! Writers: who may write, what a new epoch does to the old one, and which numbers are given.
 
 use loms::domain::Time;
-use loms::store::{Verdict, WRITER_DEAD_AFTER_MS, WriteError};
+use loms::store::{NOBODY, OtherWriter, Verdict, WRITER_DEAD_AFTER_MS, WriteError};
 
 use super::{at, on_each_store, placed, reserved, set_in};
 
@@ -95,9 +95,73 @@ async fn the_number_of_the_last_batch_survives() {
             writer.write(&[set_in(&mut cart, "ann", "A", units)], at(units)).await.expect("written");
         }
         assert_eq!(writer.last_batch(), 5);
-        writer.close().await;
+        drop(writer);
         let reopened = ground.store.reopen_writer(identity, at(6)).await.expect("asked").expect("its own");
         assert_eq!(reopened.last_batch(), 5);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_place_that_is_given_back_is_free_at_once() {
+    on_each_store(async |ground| {
+        let (gone, mut writer) = ground.stocked().await;
+        writer.write(&[placed(&reserved(1, "ann", &[("A", &[(1, 1)])]))], at(1)).await.expect("written");
+        assert_eq!(ground.store.abandoned(at(2)).await.expect("read"), []);
+        writer.close().await;
+        assert_eq!(ground.store.other_writers(NOBODY).await.expect("read"), []);
+        assert_eq!(ground.store.abandoned(at(2)).await.expect("read").len(), 1, "its events are left to others");
+        assert!(ground.store.reopen_writer(gone, at(2)).await.expect("asked").is_none(), "it is nobody's");
+
+        let (heir, mut new) = ground.store.open_writer(18, at(2)).await.expect("a writer");
+        assert_eq!((heir.writer_id, new.last_batch(), new.found_others()), (gone.writer_id, 2, false));
+        let order = reserved(2, "ann", &[("A", &[(1, 1)])]);
+        assert_eq!(new.write(&[placed(&order)], at(3)).await.expect("written"), [Verdict::Written]);
+        ground.assert_books_are_right().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn writers_see_each_other() {
+    on_each_store(async |ground| {
+        let (one, first) = ground.stocked().await;
+        assert!(!first.found_others(), "nobody was there");
+        let (other, mut second) = ground.store.open_writer(18, at(1)).await.expect("a writer");
+        assert!(second.found_others());
+        let seen_by = async |owner| ground.store.other_writers(owner).await.expect("read");
+        assert_eq!(seen_by(18).await, [OtherWriter { writer_id: one.writer_id, epoch: 1, seen_at: at(0) }]);
+        assert_eq!(seen_by(17).await, [OtherWriter { writer_id: other.writer_id, epoch: 1, seen_at: at(1) }]);
+        second.write(&[], at(2)).await.expect("shown");
+        assert_eq!(seen_by(17).await[0].seen_at, at(2));
+
+        // What is taken over from the dead was somebody's until now.
+        let later = at(3 + WRITER_DEAD_AFTER_MS);
+        second.close().await;
+        let (heir, third) = ground.store.open_writer(19, later).await.expect("a writer");
+        assert_eq!((heir.writer_id, third.found_others()), (one.writer_id, true));
+        assert_eq!(seen_by(19).await, []);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_writer_is_dismissed_as_it_was_seen_or_not_at_all() {
+    on_each_store(async |ground| {
+        let (_, mut first) = ground.stocked().await;
+        let (other, _second) = ground.store.open_writer(18, at(1)).await.expect("a writer");
+        let seen = ground.store.other_writers(other.owner).await.expect("read").pop().expect("the first");
+        first.write(&[], at(2)).await.expect("shown");
+        ground.store.dismiss_writer(&seen).await.expect("asked");
+        first.write(&[], at(3)).await.expect("it has shown that it lives");
+
+        let seen = ground.store.other_writers(other.owner).await.expect("read").pop().expect("the first");
+        ground.store.dismiss_writer(&seen).await.expect("asked");
+        assert_eq!(ground.store.other_writers(other.owner).await.expect("read"), []);
+        let order = reserved(1, "ann", &[("A", &[(1, 1)])]);
+        let refused = first.write(&[placed(&order)], at(4)).await;
+        assert!(matches!(refused, Err(WriteError::Replaced)), "{refused:?}");
+        assert_eq!(ground.order(1).await, None);
     })
     .await;
 }

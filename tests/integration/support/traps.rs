@@ -14,8 +14,8 @@ use loms::domain::stock::Shelf;
 use loms::domain::{EventId, Offer, OrderEvent, OrderId, Sku, Time, UserId};
 use loms::store::notification_log::{Attempt, Known, Notification, NotificationFilter};
 use loms::store::{
-    Change, HistoryEntry, Key, NotificationLog, OpenError, OrderFilter, Outbox, Store, StoreError, StoredOutcome,
-    Verdict, WriteError, Writer, WriterIdentity,
+    Change, HistoryEntry, Key, NotificationLog, OpenError, OrderFilter, OtherWriter, Outbox, Store, StoreError,
+    StoredOutcome, Verdict, WriteError, Writer, WriterIdentity,
 };
 
 /// Where a panic can be planted.
@@ -124,6 +124,10 @@ impl Writer for TrappedWriter {
         self.writer.keep_published(seq);
     }
 
+    fn found_others(&self) -> bool {
+        self.writer.found_others()
+    }
+
     async fn write(&mut self, changes: &[Change], now: Time) -> Result<Vec<Verdict>, WriteError> {
         // An idle writer's sign of life is no batch.
         let counts = !changes.is_empty();
@@ -164,6 +168,14 @@ impl Store for TrappedStore {
 
     async fn reopen_writer(&self, identity: WriterIdentity, now: Time) -> Result<Option<Box<dyn Writer>>, StoreError> {
         Ok(self.store.reopen_writer(identity, now).await?.map(|writer| self.guard(writer)))
+    }
+
+    async fn other_writers(&self, owner: i64) -> Result<Vec<OtherWriter>, StoreError> {
+        self.store.other_writers(owner).await
+    }
+
+    async fn dismiss_writer(&self, seen: &OtherWriter) -> Result<(), StoreError> {
+        self.store.dismiss_writer(seen).await
     }
 
     async fn take_order_ids(&self, count: i64) -> Result<Range<i64>, StoreError> {

@@ -8,8 +8,8 @@ use loms::domain::order::{Order, Status};
 use loms::domain::stock::Shelf;
 use loms::domain::{EventId, EventKind, OrderEvent, OrderId, Sku, Time, UserId};
 use loms::store::{
-    HistoryEntry, Key, OpenError, OrderFilter, Outbox, Store, StoreError, StoredOutcome, WRITER_DEAD_AFTER_MS, Writer,
-    WriterIdentity,
+    HistoryEntry, Key, NOBODY, OpenError, OrderFilter, OtherWriter, Outbox, Store, StoreError, StoredOutcome,
+    WRITER_DEAD_AFTER_MS, Writer, WriterIdentity,
 };
 
 use loms::store::outbox::told_after;
@@ -28,6 +28,14 @@ impl Store for MemoryStore {
 
     async fn reopen_writer(&self, identity: WriterIdentity, now: Time) -> Result<Option<Box<dyn Writer>>, StoreError> {
         self.reclaim_writer(identity, now).await
+    }
+
+    async fn other_writers(&self, owner: i64) -> Result<Vec<OtherWriter>, StoreError> {
+        self.call(|database| database.tables().other_writers(owner)).await
+    }
+
+    async fn dismiss_writer(&self, seen: &OtherWriter) -> Result<(), StoreError> {
+        self.take_place(seen).await
     }
 
     async fn take_order_ids(&self, count: i64) -> Result<Range<i64>, StoreError> {
@@ -180,7 +188,9 @@ impl Outbox for MemoryStore {
         self.call(|database| {
             let tables = database.tables();
             let left = tables.writers.iter();
-            let left = left.filter(|(_, row)| row.seen_at < dead_before && row.published < row.last_event);
+            let left = left.filter(|(_, row)| {
+                (row.owner == NOBODY || row.seen_at < dead_before) && row.published < row.last_event
+            });
             left.map(|(writer, row)| EventId { writer: *writer, seq: row.published }).collect()
         })
         .await

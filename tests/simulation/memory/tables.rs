@@ -7,7 +7,7 @@ use loms::domain::cart::Cart;
 use loms::domain::order::{Order, Status};
 use loms::domain::stock::Shelf;
 use loms::domain::{EventId, EventKind, OrderEvent, OrderId, Sku, Step, Time, UserId, WarehouseId};
-use loms::store::{Change, Key, Outcome, Refused, StockEdit, StoredOutcome, Verdict};
+use loms::store::{Change, Key, NOBODY, OtherWriter, Outcome, Refused, StockEdit, StoredOutcome, Verdict};
 
 #[derive(Clone, Default)]
 pub struct Tables {
@@ -235,6 +235,13 @@ impl Tables {
             self.keys.insert(keyed.key.clone(), stored);
         }
         Verdict::StockWritten(shelves)
+    }
+
+    pub fn other_writers(&self, owner: i64) -> Vec<OtherWriter> {
+        let others = self.writers.iter().filter(|(_, row)| row.owner != NOBODY && row.owner != owner);
+        let seen =
+            |(id, row): (&i32, &WriterRow)| OtherWriter { writer_id: *id, epoch: row.epoch, seen_at: row.seen_at };
+        others.map(seen).collect()
     }
 
     pub fn shelves_of(&self, skus: &[Sku]) -> Vec<(Sku, Shelf)> {

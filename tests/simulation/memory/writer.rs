@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use loms::domain::stock::Shelf;
 use loms::domain::{Sku, Time};
 use loms::store::{
-    Change, STATEMENT_MS_MAX, StoreError, Verdict, WRITER_DEAD_AFTER_MS, WriteError, Writer, WriterIdentity,
+    Change, NOBODY, OtherWriter, STATEMENT_MS_MAX, StoreError, Verdict, WRITER_DEAD_AFTER_MS, WriteError, Writer,
+    WriterIdentity,
 };
 use tokio::sync::oneshot;
 
@@ -18,6 +19,7 @@ pub struct MemoryWriter {
     database: Arc<Database>,
     network: Arc<dyn Network>,
     numbers: Numbers,
+    found_others: bool,
 }
 
 /// A transaction as the server carries it out.
@@ -40,18 +42,21 @@ impl MemoryStore {
         now: Time,
     ) -> Result<(WriterIdentity, Box<dyn Writer>), StoreError> {
         let dead_before = now - chrono::TimeDelta::milliseconds(WRITER_DEAD_AFTER_MS);
-        let (writer_id, numbers) = self
+        let (writer_id, numbers, found_others) = self
             .connect(|database| {
                 let mut tables = database.tables();
-                let dead = tables.writers.iter().find(|(_, row)| row.seen_at < dead_before).map(|(id, _)| *id);
+                let found_others = !tables.other_writers(NOBODY).is_empty();
+                let is_free = |row: &WriterRow| row.owner == NOBODY || row.seen_at < dead_before;
+                let dead = tables.writers.iter().find(|(_, row)| is_free(row)).map(|(id, _)| *id);
                 let writer_id = dead.unwrap_or_else(|| tables.writers.keys().max().unwrap_or(&0) + 1);
                 let row = tables.writers.entry(writer_id).or_insert_with(|| WriterRow::new(now));
                 row.owner = owner;
-                Some((writer_id, row.next_epoch(writer_id, now)))
+                Some((writer_id, row.next_epoch(writer_id, now), found_others))
             })
             .await?
             .ok_or_else(away)?;
-        Ok((WriterIdentity { writer_id, owner }, Box::new(self.writer(numbers))))
+        let writer = MemoryWriter { found_others, ..self.writer(numbers) };
+        Ok((WriterIdentity { writer_id, owner }, Box::new(writer)))
     }
 
     pub(super) async fn reclaim_writer(
@@ -66,6 +71,19 @@ impl MemoryStore {
         });
         let numbers = reclaimed.await?;
         Ok(numbers.map(|numbers| Box::new(self.writer(numbers)) as Box<dyn Writer>))
+    }
+
+    pub(super) async fn take_place(&self, seen: &OtherWriter) -> Result<(), StoreError> {
+        let seen = seen.clone();
+        self.connect(move |database| {
+            let mut tables = database.tables();
+            let as_seen = |row: &&mut WriterRow| (row.epoch, row.seen_at) == (seen.epoch, seen.seen_at);
+            if let Some(row) = tables.writers.get_mut(&seen.writer_id).filter(as_seen) {
+                row.owner = NOBODY;
+                row.epoch += 1;
+            }
+        })
+        .await
     }
 
     /// Waits for the transaction that is under way, as for the row that it holds.
@@ -86,13 +104,14 @@ impl MemoryStore {
     }
 
     fn writer(&self, numbers: Numbers) -> MemoryWriter {
-        MemoryWriter { database: Arc::clone(&self.database), network: Arc::clone(&self.network), numbers }
+        let (database, network) = (Arc::clone(&self.database), Arc::clone(&self.network));
+        MemoryWriter { database, network, numbers, found_others: false }
     }
 }
 
 impl WriterRow {
     fn new(now: Time) -> Self {
-        Self { owner: 0, epoch: 0, last_batch: 0, last_event: 0, published: 0, seen_at: now }
+        Self { owner: NOBODY, epoch: 0, last_batch: 0, last_event: 0, published: 0, seen_at: now }
     }
 
     fn next_epoch(&mut self, writer_id: i32, now: Time) -> Numbers {
@@ -195,6 +214,10 @@ impl Writer for MemoryWriter {
         self.numbers.published = seq;
     }
 
+    fn found_others(&self) -> bool {
+        self.found_others
+    }
+
     async fn write(&mut self, changes: &[Change], now: Time) -> Result<Vec<Verdict>, WriteError> {
         let verdicts = self.send(changes, now).await?;
         self.numbers.batch += 1;
@@ -211,5 +234,16 @@ impl Writer for MemoryWriter {
         if passage.mishap.is_some() { Err(away()) } else { Ok(shelves) }
     }
 
-    async fn close(self: Box<Self>) {}
+    async fn close(self: Box<Self>) {
+        self.network.standing().await;
+        let passage = self.network.passage(Call::Write);
+        if passage.mishap.is_none() {
+            let _transaction = self.database.transaction.lock().await;
+            let mut tables = self.database.tables();
+            let is_own = |row: &&mut WriterRow| row.epoch == self.numbers.epoch;
+            if let Some(row) = tables.writers.get_mut(&self.numbers.writer_id).filter(is_own) {
+                row.owner = NOBODY;
+            }
+        }
+    }
 }

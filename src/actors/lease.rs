@@ -1,0 +1,160 @@
+//! Whether this process writes alone: only then is what it remembers of a cart what the database has.
+//!
+//! A process that writes has a place in `writers` until it gives it back. Who looks and finds no place
+//! but its own holds a lease for half a second from the beginning of the look, and looks again long before
+//! that. Who starts and finds another's place waits for as long: by then each other process has seen the
+//! new place, or its lease has ended. A place that nobody has touched while this process looked on for fifteen
+//! seconds is a dead process's, and is taken from it.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::store::{OtherWriter, StoreError, WRITER_DEAD_AFTER_MS, in_time};
+
+use super::Core;
+use super::journal::Health;
+
+/// How long it is relied on that nobody else was there.
+pub const LEASE_MS: u64 = 500;
+const LOOK_PAUSE_MS: u64 = 200;
+/// After so many looks at a place that stays as it is, its process is dead.
+const LOOKS_UNTIL_DEAD: u64 = WRITER_DEAD_AFTER_MS.unsigned_abs() / LOOK_PAUSE_MS;
+
+/// Holds as long as nobody else writes.
+pub struct Lease {
+    owner: i64,
+    held: Mutex<Held>,
+}
+
+struct Held {
+    term: u64,
+    until: Instant,
+}
+
+/// A time in which nobody else wrote at any moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Term(u64);
+
+impl Lease {
+    /// Of the process that writes under this owner; not held yet.
+    #[must_use]
+    pub fn new(owner: i64) -> Self {
+        Self { owner, held: Mutex::new(Held { term: 0, until: Instant::now() }) }
+    }
+
+    /// The term while the lease is held.
+    #[must_use]
+    pub fn term(&self) -> Option<Term> {
+        let held = self.held();
+        (Instant::now() < held.until).then_some(Term(held.term))
+    }
+
+    /// Nobody else was there at some moment after this one.
+    fn renew(&self, looked_at: Instant) {
+        let mut held = self.held();
+        if looked_at >= held.until {
+            held.term += 1;
+        }
+        held.until = looked_at + Duration::from_millis(LEASE_MS);
+    }
+
+    fn end(&self) {
+        let mut held = self.held();
+        held.until = held.until.min(Instant::now());
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Looks for others until the process ends.
+pub async fn keep(core: Arc<Core>, health: Arc<Health>) {
+    let mut looks = HashMap::new();
+    loop {
+        let looked_at = Instant::now();
+        match others(&core).await {
+            Ok(others) => {
+                if others.is_empty() {
+                    core.lease.renew(looked_at);
+                } else {
+                    core.lease.end();
+                }
+                looks.retain(|other, _| others.contains(other));
+                for other in others {
+                    *looks.entry(other).or_insert(0) += 1;
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "it could not be looked for other processes");
+                looks.clear();
+            }
+        }
+        if !health.available.load(Ordering::Relaxed) {
+            // Where this process cannot write, others cannot be blamed for it.
+            looks.clear();
+        }
+        for (dead, _) in looks.extract_if(|_, looks| *looks > LOOKS_UNTIL_DEAD) {
+            dismiss(&core, dead).await;
+        }
+        sleep(Duration::from_millis(LOOK_PAUSE_MS)).await;
+    }
+}
+
+async fn others(core: &Core) -> Result<Vec<OtherWriter>, StoreError> {
+    let (store, owner) = (Arc::clone(&core.store), core.lease.owner);
+    let looked = core.io.spawn(async move { in_time(store.other_writers(owner)).await }).await;
+    // Torn off.
+    looked.unwrap_or(Err(StoreError(sqlx::Error::WorkerCrashed)))
+}
+
+async fn dismiss(core: &Core, dead: OtherWriter) {
+    tracing::warn!(writer.id = dead.writer_id, "a process that wrote is dead; its place is taken from it");
+    let store = Arc::clone(&core.store);
+    let dismissed = core.io.spawn(async move { in_time(store.dismiss_writer(&dead)).await }).await;
+    if let Ok(Err(error)) = dismissed {
+        tracing::debug!(%error, "the place could not be taken");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_term_lasts_as_long_as_looks_follow_in_time() {
+        let lease = Lease::new(1);
+        assert_eq!(lease.term(), None, "nobody has looked");
+        lease.renew(Instant::now());
+        let first = lease.term();
+        assert!(first.is_some());
+        sleep(Duration::from_millis(LEASE_MS - 1)).await;
+        assert_eq!(lease.term(), first);
+        lease.renew(Instant::now());
+        sleep(Duration::from_millis(LEASE_MS - 1)).await;
+        assert_eq!(lease.term(), first, "no gap");
+        sleep(Duration::from_millis(1)).await;
+        assert_eq!(lease.term(), None, "it ends by itself");
+        lease.renew(Instant::now());
+        assert!(lease.term().is_some() && lease.term() != first, "somebody may have written meanwhile");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_found_ends_the_term_and_a_late_look_gives_none() {
+        let lease = Lease::new(1);
+        lease.renew(Instant::now());
+        let first = lease.term();
+        lease.end();
+        assert_eq!(lease.term(), None);
+        let looked_at = Instant::now();
+        sleep(Duration::from_millis(LEASE_MS)).await;
+        lease.renew(looked_at);
+        assert_eq!(lease.term(), None, "what was seen is too old");
+        lease.renew(Instant::now());
+        assert_ne!(lease.term(), first);
+    }
+}
