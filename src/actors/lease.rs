@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::store::{OtherWriter, StoreError, WRITER_DEAD_AFTER_MS, in_time};
+use crate::store::{OtherWriter, WRITER_DEAD_AFTER_MS, in_time};
 
 use super::Core;
 use super::journal::Health;
@@ -78,7 +78,7 @@ pub async fn keep(core: Arc<Core>, health: Arc<Health>) {
     loop {
         let looked_at = Instant::now();
         match others(&core).await {
-            Ok(others) => {
+            Some(others) => {
                 if others.is_empty() {
                     core.lease.renew(looked_at);
                 } else {
@@ -89,10 +89,7 @@ pub async fn keep(core: Arc<Core>, health: Arc<Health>) {
                     *looks.entry(other).or_insert(0) += 1;
                 }
             }
-            Err(error) => {
-                tracing::debug!(%error, "it could not be looked for other processes");
-                looks.clear();
-            }
+            None => looks.clear(),
         }
         if !health.available.load(Ordering::Relaxed) {
             // Where this process cannot write, others cannot be blamed for it.
@@ -105,11 +102,11 @@ pub async fn keep(core: Arc<Core>, health: Arc<Health>) {
     }
 }
 
-async fn others(core: &Core) -> Result<Vec<OtherWriter>, StoreError> {
+/// `None` where the database does not tell.
+async fn others(core: &Core) -> Option<Vec<OtherWriter>> {
     let (store, owner) = (Arc::clone(&core.store), core.lease.owner);
-    let looked = core.io.spawn(async move { in_time(store.other_writers(owner)).await }).await;
-    // Torn off.
-    looked.unwrap_or(Err(StoreError(sqlx::Error::WorkerCrashed)))
+    let looked = core.io.spawn(async move { in_time(store.other_writers(owner)).await }).await.ok()?;
+    looked.inspect_err(|error| tracing::debug!(%error, "it could not be looked for other processes")).ok()
 }
 
 async fn dismiss(core: &Core, dead: OtherWriter) {
