@@ -17,6 +17,7 @@ pub mod application;
 pub mod clock;
 pub mod commands;
 pub mod config;
+mod csv_line;
 pub mod demo;
 pub mod domain;
 pub mod http;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::csv_line;
 use crate::domain::stock::ON_HAND_MAX;
 use crate::domain::{Sku, WarehouseId};
 use crate::store::ShelfEdit;
@@ -32,7 +33,8 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<(u64, ShelfEdit)>, Vec<LineError>> {
     let mut errors = Vec::new();
     let mut first_line_of = HashMap::new();
     for record in reader.records() {
-        let line = record_line(bytes, &record);
+        let position = record.as_ref().map_or_else(csv::Error::position, csv::StringRecord::position);
+        let line = csv_line::of(bytes, position);
         let edit =
             record.map_err(|error| csv_message(&error)).and_then(|record| shelf_edit(&record)).and_then(|edit| {
                 match first_line_of.insert((edit.sku.clone(), edit.warehouse), line) {
@@ -62,19 +64,6 @@ fn check_header(reader: &mut csv::Reader<&[u8]>) -> Result<(), LineError> {
         Ok(_) => Err(LineError { line: 1, message: expected }),
         Err(error) => Err(LineError { line: 1, message: csv_message(&error) }),
     }
-}
-
-/// The reader's position of a record is before the rest of the line end that came before it (the
-/// second half of CR LF) and before empty lines.
-fn record_line(bytes: &[u8], record: &Result<csv::StringRecord, csv::Error>) -> u64 {
-    let position = match record {
-        Ok(record) => record.position(),
-        Err(error) => error.position(),
-    };
-    let Some(position) = position else { return 0 };
-    let start = usize::try_from(position.byte()).unwrap_or(usize::MAX);
-    let before = bytes.get(start..).unwrap_or_default().iter().take_while(|byte| matches!(byte, b'\r' | b'\n'));
-    position.line() + before.map(|byte| u64::from(*byte == b'\n')).sum::<u64>()
 }
 
 fn csv_message(error: &csv::Error) -> String {

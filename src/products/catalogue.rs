@@ -11,9 +11,9 @@ use std::path::Path;
 use foldhash::{HashMap, HashMapExt};
 
 use super::{InvalidProduct, Product, ProductError};
-use crate::demo;
 use crate::domain::Sku;
 use crate::domain::ids::Invalid;
+use crate::{csv_line, demo};
 
 const COLUMNS: [&str; 3] = ["sku", "name", "price_minor_units"];
 
@@ -83,18 +83,21 @@ impl Catalogue {
     ///
     /// # Errors
     /// As [`Catalogue::from_path`].
-    pub fn from_reader(file: &str, source: impl Read) -> Result<Self, CatalogueError> {
-        let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(source);
+    pub fn from_reader(file: &str, mut source: impl Read) -> Result<Self, CatalogueError> {
+        let mut bytes = Vec::new();
+        source.read_to_end(&mut bytes).map_err(|source| CatalogueError::Read { file: file.to_owned(), source })?;
+        let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&bytes);
+        let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(bytes);
         let mut record = csv::StringRecord::new();
         let mut products: HashMap<Sku, (Product, u64)> = HashMap::new();
 
-        let found_header = read_record(&mut reader, &mut record, file)?;
+        let found_header = read_record(&mut reader, &mut record, file, bytes)?;
         if !found_header || record != COLUMNS[..] {
             let found = record.iter().collect::<Vec<_>>().join(",");
             return Err(CatalogueError::Header { file: file.to_owned(), found });
         }
-        while read_record(&mut reader, &mut record, file)? {
-            let line = record.position().map_or(0, csv::Position::line);
+        while read_record(&mut reader, &mut record, file, bytes)? {
+            let line = csv_line::of(bytes, record.position());
             read_row(&record, line, &mut products).map_err(|problem| CatalogueError::Row {
                 file: file.to_owned(),
                 line,
@@ -144,19 +147,18 @@ impl Catalogue {
     }
 }
 
-/// False at the end of the file.
+/// False at the end of the file. Reading bytes, without a fixed number of fields and without types, nothing can
+/// go wrong but the encoding.
 fn read_record(
-    reader: &mut csv::Reader<impl Read>,
+    reader: &mut csv::Reader<&[u8]>,
     record: &mut csv::StringRecord,
     file: &str,
+    bytes: &[u8],
 ) -> Result<bool, CatalogueError> {
-    reader.read_record(record).map_err(|error| {
-        let line = error.position().map_or(0, csv::Position::line);
-        match error.into_kind() {
-            csv::ErrorKind::Io(source) => CatalogueError::Read { file: file.to_owned(), source },
-            // Reading without a fixed number of fields and without types, nothing else is left.
-            _ => CatalogueError::Row { file: file.to_owned(), line, problem: RowProblem::Encoding },
-        }
+    reader.read_record(record).map_err(|error| CatalogueError::Row {
+        file: file.to_owned(),
+        line: csv_line::of(bytes, error.position()),
+        problem: RowProblem::Encoding,
     })
 }
 
@@ -237,6 +239,14 @@ mod tests {
     fn text_that_is_not_utf_8_is_refused_with_its_line() {
         let error = Catalogue::from_reader("shop.csv", b"sku,name,price_minor_units\nA,a,1\nB,\xff,1\n".as_slice());
         assert_eq!(error.err().expect("refused").to_string(), "shop.csv, line 3: the text is not UTF-8");
+    }
+
+    #[test]
+    fn lines_are_counted_as_an_editor_counts_them() {
+        for end in ["\n", "\r\n"] {
+            let rows = ["A,a,1", "", "B,\"b", "\",1", "", "C,c,many"].join(end);
+            assert!(refusal(&rows).starts_with("shop.csv, line 7: the price"), "{}", refusal(&rows));
+        }
     }
 
     #[test]
