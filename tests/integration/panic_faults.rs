@@ -175,9 +175,30 @@ async fn an_order_that_panics_at_its_deadline_is_cancelled_all_the_same(ground: 
     shop.verify();
 }
 
+/// It may be refused for what it has done itself.
+async fn a_refusal_of_a_key_that_cannot_be_looked_up_is_in_doubt(ground: Ground) {
+    let shop = leave(ground);
+    let program = InProcess::start(&shop, PAYMENT_TIMEOUT);
+    let client = Client::new(program.url());
+    assert_eq!(client.put("/carts/ann/items/S0", &json!({"count": 3})).await.status, 200);
+    let purchase = async || client.post_with_key("/carts/ann/purchase", "all", &Value::Null).await;
+    let bought = purchase().await;
+    assert_eq!(bought.status, 201, "{bought:?}");
+    program.traps.plant(Place::Outcome);
+    let in_doubt = purchase().await;
+    assert!(program.traps.is_sprung(Place::Outcome), "nobody has looked");
+    assert!(in_doubt.is_refusal(503, "unavailable"), "{in_doubt:?}");
+    assert!(!in_doubt.body["detail"].to_string().contains("nothing was changed"), "{in_doubt:?}");
+    let again = purchase().await;
+    assert_eq!((again.status, &again.body), (201, &bought.body));
+    program.stop();
+    shop.verify();
+}
+
 on_each_store!(
     the_process_ends_and_the_next_one_is_right,
     a_panic_in_the_minding_of_deadlines_ends_the_process,
     a_panic_in_a_cart_or_an_order_harms_no_other,
     an_order_that_panics_at_its_deadline_is_cancelled_all_the_same,
+    a_refusal_of_a_key_that_cannot_be_looked_up_is_in_doubt,
 );

@@ -35,6 +35,8 @@ pub enum Place {
     OrderIds,
     /// Where an order is read.
     ReadOrder,
+    /// Where it is read what became of a key.
+    Outcome,
     /// Where the notifier in this process looks what is to be tried again.
     Notifier,
     /// Where an order looks at the clock: on a thread that serves requests.
@@ -222,6 +224,7 @@ impl Store for TrappedStore {
     }
 
     async fn outcome(&self, key: &Key) -> Result<Option<StoredOutcome>, StoreError> {
+        self.traps.pass(Place::Outcome);
         self.store.outcome(key).await
     }
 
