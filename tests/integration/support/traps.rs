@@ -35,7 +35,7 @@ pub enum Place {
     OrderIds,
     /// Where an order is read.
     ReadOrder,
-    /// Where it is read what became of a key.
+    /// No panic, but an error: what became of a key cannot be read.
     Outcome,
     /// Where the notifier in this process looks what is to be tried again.
     Notifier,
@@ -224,7 +224,9 @@ impl Store for TrappedStore {
     }
 
     async fn outcome(&self, key: &Key) -> Result<Option<StoredOutcome>, StoreError> {
-        self.traps.pass(Place::Outcome);
+        if self.traps.take(Place::Outcome) {
+            return Err(StoreError(sqlx::Error::PoolTimedOut));
+        }
         self.store.outcome(key).await
     }
 
