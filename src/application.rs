@@ -109,7 +109,7 @@ impl Application {
         let health = Arc::new(Health::default());
 
         let thread = Arbiter::new();
-        let (journal, identity, journal_ends) =
+        let (journal, identity, lease, journal_ends) =
             start_journal(&thread, Arc::clone(&store), Arc::clone(&clock), Arc::clone(&health)).await?;
         import_first_stock(settings, &store, &io, &journal).await?;
         let shelves = load_shelves(&store, &io).await?;
@@ -120,7 +120,6 @@ impl Application {
 
         let order_ids = OrderIds::new(Arc::clone(&store), io.clone());
         let (directory, recent_orders) = (Directory::default(), RecentOrders::new(recent_orders::SLOTS));
-        let lease = Lease::new(identity.owner);
         let core =
             Arc::new(Core { store, io, clock, journal, stock_keeper, order_ids, directory, recent_orders, lease });
         let payment_timeout = chrono::TimeDelta::from_std(settings.payment_timeout)?;
@@ -300,15 +299,15 @@ async fn start_journal(
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     health: Arc<Health>,
-) -> anyhow::Result<(Addr<Journal>, WriterIdentity, Lifeline)> {
+) -> anyhow::Result<(Addr<Journal>, WriterIdentity, Lease, Lifeline)> {
     let (lifeline, ends) = Lifeline::of("the journal");
     let (started, starting) = oneshot::channel();
     thread.spawn(async move {
         // Whoever asked has given up where nobody listens.
         let _ = started.send(Journal::open(store, clock, health, lifeline).await);
     });
-    let (journal, identity) = starting.await?.context("DATABASE_URL")?;
-    Ok((journal, identity, ends))
+    let (journal, identity, lease) = starting.await?.context("DATABASE_URL")?;
+    Ok((journal, identity, lease, ends))
 }
 
 fn start_stock_keeper(

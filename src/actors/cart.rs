@@ -188,6 +188,7 @@ async fn edit_durably(
     execute: Execute,
 ) -> Result<Arc<cart::Cart>, EditError> {
     let Execute { command, key } = execute;
+    core.lease.known_to_all().await;
     let takes_more = matches!(command, Command::Add { .. } | Command::Set { .. });
     for _ in 0..ATTEMPTS_MAX {
         let term = core.lease.term();
@@ -233,6 +234,7 @@ async fn purchase_durably(
     shown: Arc<Shown>,
     purchase: Purchase,
 ) -> Result<Placed, PlaceError> {
+    core.lease.known_to_all().await;
     let term = core.lease.term();
     let held = known(&core, &user, &shown).await?;
     if held.version != purchase.version {

@@ -20,7 +20,7 @@ use crate::store::{Change, Store, StoreError, Writer, WriterIdentity, in_time};
 
 pub use super::batch::Health;
 use super::batch::{Batch, Desk, Ended, Entry, News};
-use super::lease::LEASE_MS;
+use super::lease::Lease;
 use super::outbox_relay::Committed;
 use super::stock_keeper::Settled;
 use super::{Answer, COMMANDS_UNDER_WAY_MAX};
@@ -99,12 +99,9 @@ impl Journal {
         clock: Arc<dyn Clock>,
         health: Arc<Health>,
         lifeline: oneshot::Sender<()>,
-    ) -> Result<(Addr<Self>, WriterIdentity), StoreError> {
+    ) -> Result<(Addr<Self>, WriterIdentity, Lease), StoreError> {
         let (identity, writer) = in_time(store.open_writer(rand::random(), clock.now())).await?;
-        if writer.found_others() {
-            // What they remember holds no longer than that unless they have seen this one.
-            tokio::time::sleep(Duration::from_millis(LEASE_MS)).await;
-        }
+        let lease = Lease::new(identity.owner, writer.found_others());
         tracing::info!(writer.id = identity.writer_id, "writing to the database");
         health.available.store(true, Ordering::Relaxed);
         let journal = Self {
@@ -120,7 +117,7 @@ impl Journal {
             closing: None,
             _lifeline: lifeline,
         };
-        Ok((journal.start(), identity))
+        Ok((journal.start(), identity, lease))
     }
 
     /// Starts the next batch where none is in flight and something waits.

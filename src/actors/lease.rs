@@ -2,16 +2,16 @@
 //!
 //! A process that writes has a place in `writers` until it gives it back. Who looks and finds no place
 //! but its own holds a lease for half a second from the beginning of the look, and looks again long before
-//! that. Who starts and finds another's place waits for as long: by then each other process has seen the
-//! new place, or its lease has ended. A place that nobody has touched while this process looked on for fifteen
-//! seconds is a dead process's, and is taken from it.
+//! that. Who starts and finds another's place waits for as long before it writes a cart: by then each other
+//! process has seen the new place, or its lease has ended. A place that nobody has touched while this process
+//! looked on for fifteen seconds is a dead process's, and is taken from it.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::store::{OtherWriter, WRITER_DEAD_AFTER_MS, in_time};
 
@@ -19,7 +19,7 @@ use super::Core;
 use super::journal::Health;
 
 /// How long it is relied on that nobody else was there.
-pub const LEASE_MS: u64 = 500;
+const LEASE_MS: u64 = 500;
 const LOOK_PAUSE_MS: u64 = 200;
 /// After so many looks at a place that stays as it is, its process is dead.
 const LOOKS_UNTIL_DEAD: u64 = WRITER_DEAD_AFTER_MS.unsigned_abs() / LOOK_PAUSE_MS;
@@ -27,6 +27,8 @@ const LOOKS_UNTIL_DEAD: u64 = WRITER_DEAD_AFTER_MS.unsigned_abs() / LOOK_PAUSE_M
 /// Holds as long as nobody else writes.
 pub struct Lease {
     owner: i64,
+    /// When all others know of this process.
+    known_at: Instant,
     held: Mutex<Held>,
 }
 
@@ -40,10 +42,19 @@ struct Held {
 pub struct Term(u64);
 
 impl Lease {
-    /// Of the process that writes under this owner; not held yet.
+    /// Of the process that has just got its place, as this owner; not held yet.
     #[must_use]
-    pub fn new(owner: i64) -> Self {
-        Self { owner, held: Mutex::new(Held { term: 0, until: Instant::now() }) }
+    pub fn new(owner: i64, found_others: bool) -> Self {
+        let now = Instant::now();
+        let known_at = if found_others { now + Duration::from_millis(LEASE_MS) } else { now };
+        Self { owner, known_at, held: Mutex::new(Held { term: 0, until: now }) }
+    }
+
+    /// Returns once no other process relies on writing alone.
+    pub async fn known_to_all(&self) {
+        if Instant::now() < self.known_at {
+            sleep_until(self.known_at).await;
+        }
     }
 
     /// The term while the lease is held.
@@ -124,7 +135,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_term_lasts_as_long_as_looks_follow_in_time() {
-        let lease = Lease::new(1);
+        let lease = Lease::new(1, false);
         assert_eq!(lease.term(), None, "nobody has looked");
         lease.renew(Instant::now());
         let first = lease.term();
@@ -142,7 +153,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_is_found_ends_the_term_and_a_late_look_gives_none() {
-        let lease = Lease::new(1);
+        let lease = Lease::new(1, false);
         lease.renew(Instant::now());
         let first = lease.term();
         lease.end();
@@ -153,5 +164,18 @@ mod tests {
         assert_eq!(lease.term(), None, "what was seen is too old");
         lease.renew(Instant::now());
         assert_ne!(lease.term(), first);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_found_others_waits_until_they_know() {
+        let began = Instant::now();
+        Lease::new(1, false).known_to_all().await;
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        let lease = Lease::new(1, true);
+        lease.known_to_all().await;
+        assert!(began.elapsed() >= Duration::from_millis(LEASE_MS));
+        let waited = Instant::now();
+        lease.known_to_all().await;
+        assert_eq!(waited.elapsed(), Duration::ZERO);
     }
 }

@@ -11,7 +11,8 @@ macro_rules! files {
             "0001_purchase_path",
             "0002_notifications",
             "0003_refused_payments",
-            "0004_notifications_of_orders"
+            "0004_notifications_of_orders",
+            "0005_orders_of_status"
         )
     };
     ($database:literal, $($name:literal),+) => {

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use futures_util::future::select;
 use loms::actors::directory::Directory;
 use loms::actors::journal::{self, Health, Journal};
-use loms::actors::lease::{self, Lease};
+use loms::actors::lease;
 use loms::actors::order_ids::OrderIds;
 use loms::actors::outbox_relay::{self, Backlog, OutboxRelay};
 use loms::actors::recent_orders::RecentOrders;
@@ -124,7 +124,7 @@ impl Process {
         let clock: Arc<dyn Clock> = Arc::clone(&ground.world.clock) as Arc<dyn Clock>;
         let health = Arc::<Health>::default();
         let (lifeline, mut journal_ends) = oneshot::channel();
-        let (journal, identity) =
+        let (journal, identity, lease) =
             Journal::open(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&health), lifeline).await?;
         let shelves = in_time(store.shelves_after(None, u32::MAX)).await?;
         let (lifeline, mut keeper_ends) = oneshot::channel();
@@ -138,7 +138,6 @@ impl Process {
         let relay = OutboxRelay::new(outlet, desk, journal.clone(), published, backlog, lifeline).start();
         let order_ids = OrderIds::new(Arc::clone(&store), io.clone());
         let (directory, recent_orders) = (Directory::default(), RecentOrders::new(RECENT_ORDERS_MAX));
-        let lease = Lease::new(identity.owner);
         let core =
             Arc::new(Core { store, io, clock, journal, stock_keeper, order_ids, directory, recent_orders, lease });
         let (minded, watched) = (deadlines::mind(Arc::clone(&core)), lease::keep(Arc::clone(&core), health));

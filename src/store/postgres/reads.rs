@@ -17,6 +17,12 @@ use crate::store::{
 
 use super::{Postgres, verify};
 
+/// As a range of the index: of a status by itself PostgreSQL believes that the next order will have it.
+const ENDED_ORDERS: &str = select_orders!(
+    "where (status, order_id) < ($2, $1) and (status, order_id) > ($2, 0) and status <> 'awaiting_payment'
+     order by status desc, order_id desc limit $3"
+);
+
 #[async_trait]
 impl Store for Postgres {
     async fn migrate(&self) -> Result<(), OpenError> {
@@ -69,7 +75,7 @@ impl Store for Postgres {
     }
 
     async fn orders(&self, filter: &OrderFilter) -> Result<Vec<Order>, StoreError> {
-        let mut query = sqlx::query_as(reading::list_orders(filter))
+        let mut query = sqlx::query_as(reading::list_orders(filter, ENDED_ORDERS))
             .bind(filter.before.map_or(i64::MAX, |id| id.0))
             .bind(filter.status.map(Status::as_str))
             .bind(i64::from(filter.limit));

@@ -17,6 +17,11 @@ use crate::store::{
 
 use super::{Sqlite, json, verify};
 
+const ENDED_ORDERS: &str = select_orders!(
+    "indexed by orders_of_status where status = $2 and status <> 'awaiting_payment' and order_id < $1
+     order by order_id desc limit $3"
+);
+
 #[async_trait]
 impl Store for Sqlite {
     async fn migrate(&self) -> Result<(), OpenError> {
@@ -72,7 +77,7 @@ impl Store for Sqlite {
     }
 
     async fn orders(&self, filter: &OrderFilter) -> Result<Vec<Order>, StoreError> {
-        let mut query = sqlx::query_as(reading::list_orders(filter))
+        let mut query = sqlx::query_as(reading::list_orders(filter, ENDED_ORDERS))
             .bind(filter.before.map_or(i64::MAX, |id| id.0))
             .bind(filter.status.map(Status::as_str))
             .bind(i64::from(filter.limit));

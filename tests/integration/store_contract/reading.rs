@@ -132,7 +132,8 @@ async fn orders_are_paged_newest_first() {
             .map(|id| reserved(id, if id % 3 == 0 { "bob" } else { "ann" }, &[("A", &[(1, 1)]), ("B", &[(1, 1)])]))
             .collect();
         writer.write(&orders.iter().map(placed).collect::<Vec<_>>(), at(1)).await.expect("written");
-        writer.write(&[moved(&payed(&orders[4]), Movement::WriteOff)], at(2)).await.expect("written");
+        let two_payed = [&orders[4], &orders[7]].map(|order| moved(&payed(order), Movement::WriteOff));
+        writer.write(&two_payed, at(2)).await.expect("written");
 
         let page = |before: Option<i64>| OrderFilter { before: before.map(OrderId), limit: 4, ..Default::default() };
         assert_eq!(ids(ground, page(None)).await, [9, 8, 7, 6]);
@@ -143,6 +144,11 @@ async fn orders_are_paged_newest_first() {
         let awaiting = OrderFilter { status: Some(Status::AwaitingPayment), ..page(Some(7)) };
         assert_eq!(ids(ground, awaiting.clone()).await, [6, 4, 3, 2]);
         assert_eq!(ids(ground, OrderFilter { user: Some(user("bob")), ..awaiting }).await, [6, 3]);
+        let payed = |before| OrderFilter { status: Some(Status::Payed), ..page(before) };
+        assert_eq!(ids(ground, payed(None)).await, [8, 5]);
+        assert_eq!(ids(ground, payed(Some(8))).await, [5]);
+        assert_eq!(ids(ground, OrderFilter { user: Some(user("bob")), ..payed(None) }).await, [] as [i64; 0]);
+        assert_eq!(ids(ground, OrderFilter { status: Some(Status::Failed), ..page(None) }).await, [] as [i64; 0]);
         let whole = ground.store.orders(&page(Some(2))).await.expect("read");
         assert_eq!(whole, [(*orders[0]).clone()]);
     })
