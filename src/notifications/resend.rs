@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use chrono::TimeDelta;
 use lapin::BasicProperties;
 use lapin::message::Delivery;
+use tokio::time::{Instant, sleep};
 
 use crate::domain::{EventId, OrderEvent, Time};
 use crate::store::notification_log::Told;
@@ -24,7 +25,9 @@ const QUEUE_MADE: &str = "loms.queue.made";
 /// What is older is no news to anybody.
 const AGE_HOURS_MAX: i64 = 24;
 /// How many events are looked at, and published, at once.
-const WINDOW_EVENTS: u32 = 500;
+const WINDOW_EVENTS: u32 = 100;
+/// So many times as long as a window has taken, nothing is done before the next: customers use the same database.
+const REST_TIMES: u32 = 3;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ResendError {
@@ -54,12 +57,14 @@ pub async fn resend(broker: &Broker, store: &dyn Store, currency: &str, now: Tim
     for last in in_time(store.last_events()).await? {
         let mut cursor = last_before(store, last, since).await?;
         while cursor.seq < last.seq {
+            let began = Instant::now();
             let events = in_time(store.events_after(cursor, WINDOW_EVENTS)).await?;
             let Some(end) = events.last().map(|event| event.id) else { break };
             let untold = untold(store, events).await?;
             resent += untold.len();
             broker.publish(untold.iter().map(|event| again(event, currency)).collect()).await?;
             cursor = end;
+            sleep(REST_TIMES * began.elapsed()).await;
         }
     }
     Ok(resent)
