@@ -21,7 +21,7 @@ from rabbitmq_node import RabbitNode
 from servers import LOMS, POSTGRES, Server, create, psql, write_inputs, write_log_ahead
 
 QUICK = os.environ.get("QUICK") == "1"
-ROUNDS = 1 if QUICK else 3
+ROUNDS = 1 if QUICK else 5
 SECONDS = 6 if QUICK else 10
 PAUSE_SECONDS = 12 if QUICK else 30
 ORDERS_PER_SECOND = int(os.environ.get("ORDERS_PER_SECOND", "400"))

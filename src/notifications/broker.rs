@@ -59,7 +59,7 @@ impl Broker {
             channel.confirm_select(ConfirmSelectOptions::default()).await?;
             let broker = Self { connection, channel };
             if is_queue_missing {
-                broker.publish(vec![resend::mark()]).await?;
+                broker.publish(vec![resend::first_mark()]).await?;
             }
             Ok(broker)
         })

@@ -16,12 +16,12 @@ use secrecy::SecretString;
 
 use crate::clock::Clock;
 use crate::domain::{EventId, OrderEvent};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 use super::broker::{Broker, BrokerError, Outgoing, limited};
 use super::message;
 use super::notifier::{Notifier, Source, Verdict};
-use super::resend::{self, ResendError};
+use super::resend;
 use super::topology::{PARKING_QUEUE, QUEUE, RETRY_QUEUES};
 
 /// How many messages this process holds that it has not acknowledged.
@@ -40,7 +40,7 @@ enum ConsumerError {
     #[error(transparent)]
     Broker(#[from] BrokerError),
     #[error(transparent)]
-    Resend(#[from] ResendError),
+    Store(#[from] StoreError),
     #[error("the broker has ended the consumer")]
     Cancelled,
 }
@@ -127,12 +127,11 @@ async fn work_off(
     }
     let mut events: Vec<OrderEvent> = Vec::with_capacity(deliveries.len());
     let mut met: HashMap<EventId, usize> = HashMap::with_capacity(deliveries.len());
-    let mut elsewhere = Vec::new();
+    let (mut marks, mut elsewhere) = (Vec::new(), Vec::new());
     let mut of_events = Vec::with_capacity(deliveries.len());
     for delivery in &deliveries {
         if resend::is_mark(delivery) {
-            let events = resend::resend(broker, &*desk.store, &desk.currency, desk.clock.now()).await?;
-            tracing::info!(events, "the queue was made anew; published again what it may have lost");
+            marks.push(delivery);
             continue;
         }
         match message::read(&delivery.data) {
@@ -155,6 +154,9 @@ async fn work_off(
             Some(Verdict::Again { attempts }) => elsewhere.push(again(delivery, attempts)),
             Some(Verdict::GivenUp { reason }) => elsewhere.push(parked(delivery, &reason)),
         }
+    }
+    for mark in marks {
+        elsewhere.extend(resend::go_on(&mark.data, &*desk.store, &desk.currency, desk.clock.now()).await?);
     }
     broker.publish(elsewhere).await?;
     let Some(last) = deliveries.last() else { return Ok(()) };

@@ -1,73 +1,114 @@
 //! What the broker has lost with the notifiers' queue is published again, out of the database.
 //!
-//! Whoever finds the queue missing makes it again, and leaves a mark in it. The notifier that meets the
-//! mark looks for the events that nobody was told of, and puts them into the queue; so this survives
-//! every kill in between. What was told already is not told again.
+//! Whoever finds the queue missing makes it again, and leaves a mark in it. The notifier that meets a
+//! mark looks through some of the day's events, puts those that nobody was told of into the queue, and
+//! the next mark behind them, which says how far it has come. So other messages are worked off in
+//! between, and it survives every kill: what was told already is not told again.
 
 use std::collections::HashMap;
 
 use chrono::TimeDelta;
 use lapin::BasicProperties;
 use lapin::message::Delivery;
+use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
 use crate::domain::{EventId, OrderEvent, Time};
 use crate::store::notification_log::Told;
 use crate::store::{Store, StoreError, in_time};
 
-use super::broker::{Broker, BrokerError, Outgoing};
+use super::broker::Outgoing;
 use super::notifier::is_told;
 use super::publisher;
 use super::topology::QUEUE;
 
-/// The type of the mark.
+/// The type of a mark.
 const QUEUE_MADE: &str = "loms.queue.made";
 /// What is older is no news to anybody.
 const AGE_HOURS_MAX: i64 = 24;
-/// How many events are looked at, and published, at once.
+/// How many events are looked through for one mark.
 const WINDOW_EVENTS: u32 = 100;
-/// So many times as long as a window has taken, nothing is done before the next: customers use the same database.
+/// So many times as long as that has taken, nothing is done afterwards: customers use the same database.
 const REST_TIMES: u32 = 3;
 
-#[derive(Debug, thiserror::Error)]
-pub enum ResendError {
-    #[error(transparent)]
-    Broker(#[from] BrokerError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
+/// What a mark says.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Progress {
+    /// What is still to be looked through; `None` where nobody has begun.
+    left: Option<Vec<Stretch>>,
+    /// How many events were published again.
+    resent: usize,
+}
+
+/// A writer's events after one of them, up to another.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Stretch {
+    writer: i32,
+    after: i64,
+    until: i64,
 }
 
 /// Says in the queue that it is new.
-pub(super) fn mark() -> Outgoing {
+pub(super) fn first_mark() -> Outgoing {
+    mark(&Progress::default())
+}
+
+fn mark(progress: &Progress) -> Outgoing {
     let properties = BasicProperties::default().with_delivery_mode(publisher::PERSISTENT).with_type(QUEUE_MADE.into());
-    Outgoing { exchange: "", routing_key: QUEUE.to_owned(), mandatory: true, properties, body: b"{}".to_vec() }
+    // Plain data: writing it as JSON cannot fail.
+    let body = serde_json::to_vec(progress).unwrap_or_default();
+    Outgoing { exchange: "", routing_key: QUEUE.to_owned(), mandatory: true, properties, body }
 }
 
 pub(super) fn is_mark(delivery: &Delivery) -> bool {
     delivery.properties.kind().as_ref().is_some_and(|kind| kind.as_str() == QUEUE_MADE)
 }
 
-/// Puts into the queue what users were not told of in the last hours; gives how many events.
+/// Gives what is to be put into the queue before the mark is acknowledged: those of the next events of which
+/// users were not told, and the next mark where more are left.
 ///
 /// # Errors
-/// [`ResendError`]; some may be in the queue, and it is to be done again.
-pub async fn resend(broker: &Broker, store: &dyn Store, currency: &str, now: Time) -> Result<usize, ResendError> {
-    let since = now - TimeDelta::hours(AGE_HOURS_MAX);
-    let mut resent = 0;
-    for last in in_time(store.last_events()).await? {
-        let mut cursor = last_before(store, last, since).await?;
-        while cursor.seq < last.seq {
-            let began = Instant::now();
-            let events = in_time(store.events_after(cursor, WINDOW_EVENTS)).await?;
-            let Some(end) = events.last().map(|event| event.id) else { break };
-            let untold = untold(store, events).await?;
-            resent += untold.len();
-            broker.publish(untold.iter().map(|event| again(event, currency)).collect()).await?;
-            cursor = end;
-            sleep(REST_TIMES * began.elapsed()).await;
-        }
+/// [`StoreError`]; the mark is to be met again.
+pub(super) async fn go_on(
+    mark_met: &[u8],
+    store: &dyn Store,
+    currency: &str,
+    now: Time,
+) -> Result<Vec<Outgoing>, StoreError> {
+    let began = Instant::now();
+    // Of what cannot be read nobody has begun.
+    let Progress { left, mut resent } = serde_json::from_slice(mark_met).unwrap_or_default();
+    let mut left = match left {
+        Some(left) => left,
+        None => last_hours(store, now).await?,
+    };
+    let mut messages = Vec::new();
+    if let Some(Stretch { writer, after, until }) = left.first_mut() {
+        let mut events = in_time(store.events_after(EventId { writer: *writer, seq: *after }, WINDOW_EVENTS)).await?;
+        *after = events.last().map_or(*until, |event| event.id.seq);
+        events.retain(|event| event.id.seq <= *until);
+        messages.extend(untold(store, events).await?.iter().map(|event| again(event, currency)));
     }
-    Ok(resent)
+    resent += messages.len();
+    left.retain(|stretch| stretch.after < stretch.until);
+    if left.is_empty() {
+        tracing::info!(events = resent, "the queue was made anew; published again what it may have lost");
+    } else {
+        messages.push(mark(&Progress { left: Some(left), resent }));
+    }
+    sleep(REST_TIMES * began.elapsed()).await;
+    Ok(messages)
+}
+
+/// Of each writer, what came in the last hours.
+async fn last_hours(store: &dyn Store, now: Time) -> Result<Vec<Stretch>, StoreError> {
+    let since = now - TimeDelta::hours(AGE_HOURS_MAX);
+    let mut stretches = Vec::new();
+    for last in in_time(store.last_events()).await? {
+        let before = last_before(store, last, since).await?;
+        stretches.push(Stretch { writer: last.writer, after: before.seq, until: last.seq });
+    }
+    Ok(stretches)
 }
 
 /// The writer's last event before that time; its events come in the order of their times, give or

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use loms::notifications::broker::BROKER_MS_MAX;
 use loms::notifications::topology;
 use serde_json::{Value, json};
@@ -22,6 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const SHOPPERS: usize = 4;
 /// How many orders come before a fault, while it lasts, and after it.
 const ORDERS_PER_STEP: usize = 25;
+/// So many that a notifier looks for what was lost in several steps, and is stopped between them.
+const LOST_ORDERS: usize = 400;
+const STOPS: usize = 3;
 /// In full, of seven faults each: 105 in all.
 const ROUNDS_FULL: usize = 15;
 /// Who waits for a broker that says nothing waits about twice as long.
@@ -191,4 +195,31 @@ async fn everything_happens_to(mut broker: PrivateRabbit) -> usize {
     assert_eq!(shop.client.get("/readyz").await.body["broker"], json!("up"));
     shop.assert_books_are_right();
     orders
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_deleted_queue_has_lost_is_told_by_notifiers_that_are_stopped_on_the_way() {
+    let Some(broker) = PrivateRabbit::start() else { return };
+    let shop = Shop::with_broker(&broker.url());
+    let receiver = Receiver::start(|_, _| Behaviour::Answer(200)).await;
+    let shoppers: Vec<_> = (0..SHOPPERS).map(|number| format!("shopper-{number}")).collect();
+    for _ in 0..LOST_ORDERS / SHOPPERS {
+        join_all(shoppers.iter().map(|user| shop.order_and_pay(user))).await;
+    }
+    wait_until_recovered(&shop.client, "the start").await;
+    broker.control(&["delete_queue", topology::QUEUE]);
+
+    for _ in 0..STOPS {
+        let before = receiver.book().counts.len();
+        let notifier = Notifier::start(&shop.program, &broker.url(), &receiver.settings());
+        let has_begun = || async { receiver.book().counts.len() > before };
+        assert!(eventually(PATIENCE, has_begun).await, "told of {before} events of {} and no more", 2 * LOST_ORDERS);
+        assert!(notifier.terminate().success());
+    }
+    let notifier = Notifier::start(&shop.program, &broker.url(), &receiver.settings());
+    let all = || async { receiver.book().counts.len() == 2 * LOST_ORDERS };
+    assert!(eventually(PATIENCE, all).await, "told of {} events of {}", receiver.book().counts.len(), 2 * LOST_ORDERS);
+    assert!(notifier.terminate().success());
+    assert_eq!(receiver.book().counts.values().max(), Some(&1), "told twice");
+    assert_eq!(witness::parked(&broker).await, Vec::<String>::new());
 }
