@@ -29,7 +29,7 @@ const AGE_HOURS_MAX: i64 = 24;
 /// How many events are looked through for one mark.
 const WINDOW_EVENTS: u32 = 100;
 /// So many times as long as that has taken, nothing is done afterwards: customers use the same database.
-const REST_TIMES: u32 = 3;
+const REST_TIMES: u32 = 9;
 
 /// What a mark says.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
