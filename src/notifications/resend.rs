@@ -6,6 +6,7 @@
 //! between, and it survives every kill: what was told already is not told again.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use chrono::TimeDelta;
 use lapin::BasicProperties;
@@ -30,9 +31,11 @@ const AGE_HOURS_MAX: i64 = 24;
 const WINDOW_EVENTS: u32 = 100;
 /// So many times as long as that has taken, nothing is done afterwards: customers use the same database.
 const REST_TIMES: u32 = 9;
+/// No rest is longer than this, for the messages that came with the mark wait for its end.
+const REST_MS_MAX: u64 = 1_000;
 
 /// What a mark says.
-#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
 struct Progress {
     /// What is still to be looked through; `None` where nobody has begun.
     left: Option<Vec<Stretch>>,
@@ -41,7 +44,7 @@ struct Progress {
 }
 
 /// A writer's events after one of them, up to another.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct Stretch {
     writer: i32,
     after: i64,
@@ -96,7 +99,7 @@ pub(super) async fn go_on(
     } else {
         messages.push(mark(&Progress { left: Some(left), resent }));
     }
-    sleep(REST_TIMES * began.elapsed()).await;
+    sleep(Duration::from_millis(REST_MS_MAX).min(REST_TIMES * began.elapsed())).await;
     Ok(messages)
 }
 
