@@ -32,6 +32,7 @@ BACKLOG_SECONDS = 4 if QUICK else 10
 BARE_SECONDS = 3
 WINDOWS = [100, 500, 2000]
 QUEUE = "notifications"
+STRANGER = "another one started"
 MEMORY = "/dev/shm"
 
 
@@ -108,8 +109,9 @@ def end_load(load):
     return {"p50": latency["p50"] * 1e3, "p99": latency["p99"] * 1e3, "refused": refused, "rate": codes["201"] / report["summary"]["total"]}
 
 
-def faults(shop, broker):
-    """What breaks the broker during the load, and what mends it afterwards."""
+def faults(shop, broker, stranger):
+    """What breaks the broker during the load, and what mends it afterwards; and, for comparison, what the start of a
+    broker that nobody here uses takes of the processors."""
     nothing = lambda: None
 
     def fill():
@@ -127,6 +129,7 @@ def faults(shop, broker):
     return {
         "SIGKILL": (broker.kill, broker.start, SECONDS),
         "restarted at once": (restart, nothing, SECONDS),
+        STRANGER: (stranger.start, stranger.stop, SECONDS),
         f"SIGSTOP, {PAUSE_SECONDS} s": (lambda: broker.signal(signal.SIGSTOP), lambda: broker.signal(signal.SIGCONT), PAUSE_SECONDS),
         "queue deleted": (lambda: broker.delete_queue(QUEUE), nothing, SECONDS),
         "memory alarm": (lambda: broker.limit_memory(0), lambda: broker.limit_memory(0.6), SECONDS),
@@ -141,12 +144,12 @@ def window(shop, seconds, act):
     return end_load(load)
 
 
-def measure_faults(shop, broker):
+def measure_faults(shop, broker, stranger):
     """Of each fault and round: p99 without and with it in ms, and how the backlog drained."""
     figures = {}
     for number in range(ROUNDS):
         without, of_round = [], {}
-        for at, (name, (damage, mend, seconds)) in enumerate(faults(shop, broker).items()):
+        for at, (name, (damage, mend, seconds)) in enumerate(faults(shop, broker, stranger).items()):
             if at % 2 == 0:
                 without.append(window(shop, SECONDS, lambda: None))
                 shop.drain()
@@ -213,16 +216,18 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder = pathlib.Path(tempfile.mkdtemp(prefix="loms-faults-"))
     # As if it had a machine of its own: the broker has neither the shop's processors nor its disk.
-    broker_folder = pathlib.Path(tempfile.mkdtemp(prefix="loms-broker-", dir=MEMORY if os.path.isdir(MEMORY) else None))
-    broker, shop = None, None
+    broker_folders = [pathlib.Path(tempfile.mkdtemp(prefix="loms-broker-", dir=MEMORY if os.path.isdir(MEMORY) else None)) for _ in range(2)]
+    brokers, shop = [], None
     try:
         write_inputs(folder)
         write_log_ahead()
-        broker = RabbitNode(broker_folder, idle=True)
+        brokers += [RabbitNode(broker_folder, idle=True) for broker_folder in broker_folders]
+        broker, stranger = brokers
+        stranger.stop()
         shop = Shop(folder, "faults", broker)
         shop.start_notifier()
         window(shop, 2, lambda: None)
-        figures = measure_faults(shop, broker)
+        figures = measure_faults(shop, broker, stranger)
         told = shop.check()
         rates = measure_rates(shop, broker)
         shop.end()
@@ -231,10 +236,10 @@ def main():
         for process in (shop and shop.notifier, shop and shop.process):
             if process:
                 process.kill()
-        if broker:
-            broker.end()
-        shutil.rmtree(folder)
-        shutil.rmtree(broker_folder)
+        for started in brokers:
+            started.end()
+        for made in (folder, *broker_folders):
+            shutil.rmtree(made)
 
 
 main()

@@ -5,7 +5,6 @@
 //! the next mark behind them, which says how far it has come. So other messages are worked off in
 //! between, and it survives every kill: what was told already is not told again.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -15,11 +14,9 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
 use crate::domain::{EventId, OrderEvent, Time};
-use crate::store::notification_log::Told;
 use crate::store::{Store, StoreError, in_time};
 
 use super::broker::Outgoing;
-use super::notifier::is_told;
 use super::publisher;
 use super::topology::QUEUE;
 
@@ -28,9 +25,9 @@ const QUEUE_MADE: &str = "loms.queue.made";
 /// What is older is no news to anybody.
 const AGE_HOURS_MAX: i64 = 24;
 /// How many events are looked through for one mark.
-const WINDOW_EVENTS: u32 = 100;
+const WINDOW_EVENTS: i64 = 500;
 /// So many times as long as that has taken, nothing is done afterwards: customers use the same database.
-const REST_TIMES: u32 = 9;
+const REST_TIMES: u32 = 29;
 /// No rest is longer than this, for the messages that came with the mark wait for its end.
 const REST_MS_MAX: u64 = 1_000;
 
@@ -87,10 +84,10 @@ pub(super) async fn go_on(
     };
     let mut messages = Vec::new();
     if let Some(Stretch { writer, after, until }) = left.first_mut() {
-        let mut events = in_time(store.events_after(EventId { writer: *writer, seq: *after }, WINDOW_EVENTS)).await?;
-        *after = events.last().map_or(*until, |event| event.id.seq);
-        events.retain(|event| event.id.seq <= *until);
-        messages.extend(untold(store, events).await?.iter().map(|event| again(event, currency)));
+        let next = after.saturating_add(WINDOW_EVENTS).min(*until);
+        let untold = in_time(store.untold(EventId { writer: *writer, seq: *after }, next)).await?;
+        messages.extend(in_time(store.events(&untold)).await?.iter().map(|event| again(event, currency)));
+        *after = next;
     }
     resent += messages.len();
     left.retain(|stretch| stretch.after < stretch.until);
@@ -128,18 +125,6 @@ async fn last_before(store: &dyn Store, last: EventId, since: Time) -> Result<Ev
         }
     }
     Ok(EventId { seq: before, ..last })
-}
-
-/// Those of which there is no record, or one that waits for another attempt.
-async fn untold(store: &dyn Store, mut events: Vec<OrderEvent>) -> Result<Vec<OrderEvent>, StoreError> {
-    events.retain(is_told);
-    let ids: Vec<EventId> = events.iter().map(|event| event.id).collect();
-    let mut settled: HashMap<EventId, bool> = HashMap::new();
-    for known in in_time(store.known(&ids)).await? {
-        *settled.entry(known.event).or_insert(true) &= known.told != Told::Waiting;
-    }
-    events.retain(|event| !settled.get(&event.id).copied().unwrap_or(false));
-    Ok(events)
 }
 
 /// For the notifiers alone: other queues at the exchange have it.

@@ -40,6 +40,14 @@ pub(super) const OR_KEEP_UP_TO_DATE: &str = "
         attempted_at = excluded.attempted_at, next_attempt_at = excluded.next_attempt_at
     where notifications.outcome <> 'sent'";
 
+/// Finds a writer's events of which some attempt waits, or nothing is recorded.
+pub(super) const SELECT_UNTOLD: &str = "
+    select seq from events
+    where writer_id = $1 and seq > $2 and seq <= $3 and status <> 'new'
+        and coalesce((select max(case outcome when 'waiting' then 1 else 0 end) from notifications
+                      where event_id = writer_id || '-' || seq), 1) = 1
+    order by seq";
+
 /// An event and a channel of which something is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Known {
@@ -78,6 +86,10 @@ pub struct NotificationFilter {
 pub trait NotificationLog: Send + Sync {
     /// What is known of these events.
     async fn known(&self, events: &[EventId]) -> Result<Vec<Known>, StoreError>;
+
+    /// Of the writer's events after this one, up to that number, those that users are still to be told of:
+    /// nothing is recorded, or an attempt that waits for the next. That an order is new is not told.
+    async fn untold(&self, after: EventId, until: i64) -> Result<Vec<EventId>, StoreError>;
 
     /// Records attempts, all or none. Of events that are offered first nothing is recorded yet; where
     /// something is, that is an error.

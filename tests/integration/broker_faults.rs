@@ -24,7 +24,7 @@ const SHOPPERS: usize = 4;
 /// How many orders come before a fault, while it lasts, and after it.
 const ORDERS_PER_STEP: usize = 25;
 /// So many that a notifier looks for what was lost in several steps, and is stopped between them.
-const LOST_ORDERS: usize = 400;
+const LOST_ORDERS: usize = 800;
 const STOPS: usize = 3;
 /// In full, of seven faults each: 105 in all.
 const ROUNDS_FULL: usize = 15;

@@ -7,7 +7,7 @@ use crate::domain::contact::Contact;
 use crate::domain::{EventId, Offer, Time, UserId};
 use crate::store::StoreError;
 use crate::store::notification_log::{
-    Attempt, Known, Notification, NotificationFilter, NotificationLog, OR_KEEP_UP_TO_DATE,
+    Attempt, Known, Notification, NotificationFilter, NotificationLog, OR_KEEP_UP_TO_DATE, SELECT_UNTOLD,
 };
 use crate::store::reading::{self, NotificationRow};
 
@@ -22,6 +22,17 @@ impl NotificationLog for Sqlite {
             .await
             .map_err(StoreError)?;
         reading::known(rows)
+    }
+
+    async fn untold(&self, after: EventId, until: i64) -> Result<Vec<EventId>, StoreError> {
+        let seqs: Vec<i64> = sqlx::query_scalar(SELECT_UNTOLD)
+            .bind(after.writer)
+            .bind(after.seq)
+            .bind(until)
+            .fetch_all(&self.readers)
+            .await
+            .map_err(StoreError)?;
+        Ok(seqs.into_iter().map(|seq| EventId { seq, ..after }).collect())
     }
 
     async fn record(&self, attempts: &[Attempt<'_>], offer: Offer) -> Result<(), StoreError> {

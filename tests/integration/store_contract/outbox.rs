@@ -1,7 +1,8 @@
 //! The outbox: what others have not heard of yet, and how far they have.
 
 use loms::domain::order::Status;
-use loms::domain::{EventId, EventKind, OrderEvent, Step};
+use loms::domain::{EventId, EventKind, Offer, OrderEvent, Step};
+use loms::store::notification_log::{Attempt, Told};
 use loms::store::{Change, Movement, Refused, Verdict, WRITER_DEAD_AFTER_MS};
 
 use super::{at, cancelled, failed, moved, on_each_store, payed, payment_refused, placed, reserved};
@@ -99,6 +100,43 @@ async fn an_event_is_held_while_another_writer_has_to_tell_of_its_order() {
         assert_eq!(ready(&late).await, 2);
         ground.store.mark_published(early[1].id).await.expect("marked");
         assert_eq!(ready(&late).await, 4);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_users_are_still_to_be_told_of_is_found() {
+    on_each_store(async |ground| {
+        let (identity, mut writer) = ground.stocked().await;
+        let start = ground.store.published(identity.writer_id).await.expect("read");
+        let orders = [1, 2, 3, 4].map(failed);
+        writer.write(&orders.each_ref().map(placed), at(1)).await.expect("written");
+        let mut events = ground.store.events_after(start, 100).await.expect("read");
+        events.retain(|event| event.status == Status::Failed);
+        let [sent, waiting, given_up, unknown] = &events[..] else { panic!("{events:?}") };
+        let attempts = [
+            (sent, "log", Told::Sent),
+            (sent, "webhook", Told::Skipped),
+            (waiting, "log", Told::Sent),
+            (waiting, "webhook", Told::Waiting),
+            (given_up, "webhook", Told::Failed),
+        ];
+        let attempts = attempts.map(|(event, channel, told)| Attempt {
+            event,
+            channel,
+            told,
+            attempts: 1,
+            reason: None,
+            at: at(2),
+            next_attempt_at: None,
+        });
+        ground.store.record(&attempts, Offer::First).await.expect("recorded");
+
+        let untold = async |after, until| ground.store.untold(after, until).await.expect("read");
+        assert_eq!(untold(start, unknown.id.seq).await, [waiting.id, unknown.id]);
+        assert_eq!(untold(start, unknown.id.seq - 1).await, [waiting.id]);
+        assert_eq!(untold(waiting.id, i64::MAX).await, [unknown.id]);
+        assert_eq!(untold(EventId { writer: start.writer + 1, seq: 0 }, i64::MAX).await, []);
     })
     .await;
 }

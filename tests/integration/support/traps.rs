@@ -281,6 +281,10 @@ impl NotificationLog for TrappedStore {
         self.store.known(events).await
     }
 
+    async fn untold(&self, after: EventId, until: i64) -> Result<Vec<EventId>, StoreError> {
+        self.store.untold(after, until).await
+    }
+
     async fn record(&self, attempts: &[Attempt<'_>], offer: Offer) -> Result<(), StoreError> {
         self.store.record(attempts, offer).await
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use loms::domain::contact::Contact;
+use loms::domain::order::Status;
 use loms::domain::{EventId, Offer, Time, UserId};
 use loms::store::StoreError;
 use loms::store::notification_log::{Attempt, Known, Notification, NotificationFilter, NotificationLog, Told};
@@ -59,6 +60,21 @@ impl NotificationLog for MemoryStore {
                 attempts: row.attempts,
             });
             known.collect()
+        })
+        .await
+    }
+
+    async fn untold(&self, after: EventId, until: i64) -> Result<Vec<EventId>, StoreError> {
+        let next = EventId { seq: after.seq + 1, ..after }..=EventId { seq: until, ..after };
+        self.call(|database| {
+            let (log, tables) = (database.notifications(), database.tables());
+            let is_settled = |event: EventId| {
+                let mut rows = log.rows.range((event, "")..).take_while(|((of, _), _)| *of == event).peekable();
+                rows.peek().is_some() && rows.all(|(_, (row, _))| row.told != Told::Waiting)
+            };
+            let events = tables.events.range(next.clone());
+            let untold = events.filter(|(id, event)| event.status != Status::New && !is_settled(**id));
+            untold.map(|(id, _)| *id).collect()
         })
         .await
     }
