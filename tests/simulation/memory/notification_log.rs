@@ -65,16 +65,15 @@ impl NotificationLog for MemoryStore {
     }
 
     async fn untold(&self, after: EventId, until: i64) -> Result<Vec<EventId>, StoreError> {
-        let next = EventId { seq: after.seq + 1, ..after }..=EventId { seq: until, ..after };
+        let is_next = |id: EventId| id.writer == after.writer && id.seq > after.seq && id.seq <= until;
         self.call(|database| {
             let (log, tables) = (database.notifications(), database.tables());
             let is_settled = |event: EventId| {
                 let mut rows = log.rows.range((event, "")..).take_while(|((of, _), _)| *of == event).peekable();
                 rows.peek().is_some() && rows.all(|(_, (row, _))| row.told != Told::Waiting)
             };
-            let events = tables.events.range(next.clone());
-            let untold = events.filter(|(id, event)| event.status != Status::New && !is_settled(**id));
-            untold.map(|(id, _)| *id).collect()
+            let told = tables.events.iter().filter(|(id, event)| is_next(**id) && event.status != Status::New);
+            told.map(|(id, _)| *id).filter(|id| !is_settled(*id)).collect()
         })
         .await
     }
