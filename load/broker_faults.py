@@ -1,10 +1,12 @@
 """Runs the measurements of load/broker-faults, and prints them as they stand in load/RESULTS.md.
 
 Orders come at a fixed rate (an open loop; a latency counts from the intended start), the faults one after
-the other, with some time without a fault before every second one. A fault lasts until its window ends; then
+the other, with as much time without a fault before each. A fault lasts until its window ends; then
 the broker is mended, and the time is taken in which the events that wait are handed over.
 """
 
+import csv
+import io
 import json
 import os
 import pathlib
@@ -17,6 +19,7 @@ import tempfile
 import time
 
 from amqp_publish import message_bytes, publish_rate
+from idle_group import IdleGroup
 from rabbitmq_node import RabbitNode
 from servers import LOMS, POSTGRES, Server, create, psql, write_inputs, write_log_ahead
 
@@ -33,19 +36,18 @@ BARE_SECONDS = 3
 WINDOWS = [100, 500, 2000]
 QUEUE = "notifications"
 STRANGER = "another one started"
-MEMORY = "/dev/shm"
 
 
 class Shop(Server):
-    """The server on a database of its own, and notifiers that can be stopped."""
+    """The server on a database of its own, and a notifier that can be stopped: an idle one."""
 
-    def __init__(self, folder, database, broker):
+    def __init__(self, folder, database, broker, idle):
         create(database)
         super().__init__(folder, database, f"{POSTGRES}/{database}", AMQP_URL=broker.url, LOMS_LOG="warn")
-        self.database, self.notifier = database, None
+        self.database, self.idle, self.notifier = database, idle, None
 
     def start_notifier(self):
-        self.notifier = subprocess.Popen([LOMS, "notifications"], cwd=self.folder, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.notifier = subprocess.Popen(self.idle.command(LOMS, "notifications"), cwd=self.folder, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def stop_notifier(self):
         if self.notifier:
@@ -93,20 +95,21 @@ class Shop(Server):
 
 
 def start_load(shop, seconds, rate=None):
-    command = ["oha", "--no-tui", "--output-format", "json", "-z", f"{seconds}s", "-c", "64", "-m", "POST",
+    command = ["oha", "--no-tui", "--output-format", "csv", "-z", f"{seconds}s", "-c", "64", "-m", "POST",
                "-T", "application/json", "-Z", str(shop.folder / "uniform.bodies")]
     command += ["-q", str(rate), "--latency-correction"] if rate else []
     return subprocess.Popen(command + [shop.url + "/orders"], stdout=subprocess.PIPE, text=True)
 
 
 def end_load(load):
-    report = json.loads(load.communicate(timeout=300)[0])
-    codes = report["statusCodeDistribution"]
-    refused = sum(codes.values()) - codes.get("201", 0)
-    if refused:
-        print(f"orders were refused: {codes}", flush=True)
-    latency = report["latencyPercentiles"]
-    return {"p50": latency["p50"] * 1e3, "p99": latency["p99"] * 1e3, "refused": refused, "rate": codes["201"] / report["summary"]["total"]}
+    """The latency of each order in ms, and how many were refused."""
+    answers = list(csv.DictReader(io.StringIO(load.communicate(timeout=300)[0])))
+    latencies = [1e3 * float(answer["request-duration"]) for answer in answers if answer["status"] == "201"]
+    return latencies, len(answers) - len(latencies)
+
+
+def p99(latencies):
+    return statistics.quantiles(latencies, n=100)[98]
 
 
 def faults(shop, broker, stranger):
@@ -145,26 +148,19 @@ def window(shop, seconds, act):
 
 
 def measure_faults(shop, broker, stranger):
-    """Of each fault and round: p99 without and with it in ms, and how the backlog drained."""
+    """Of each fault, round by round: the latencies without it and with it, how many orders were refused, and how the
+    backlog drained."""
     figures = {}
     for number in range(ROUNDS):
-        without, of_round = [], {}
-        for at, (name, (damage, mend, seconds)) in enumerate(faults(shop, broker, stranger).items()):
-            if at % 2 == 0:
-                without.append(window(shop, SECONDS, lambda: None))
-                shop.drain()
-            of_round[name] = window(shop, seconds, damage)
+        for name, (damage, mend, seconds) in faults(shop, broker, stranger).items():
+            without, _ = window(shop, SECONDS, lambda: None)
+            shop.drain()
+            with_fault, refused = window(shop, seconds, damage)
             mend()
             drained = shop.drain()
-            figures.setdefault(name, []).append([of_round[name]["p99"], *drained, of_round[name]["refused"]])
-            print(f"round {number + 1} of {ROUNDS}  {name:20} p99 {of_round[name]['p99']:7.2f} ms; {drained[0]:,} events waited,"
-                  f" drained at {drained[1]:,.0f}/s, all within {drained[2]:.1f} s", flush=True)
-        usual = statistics.median(one["p99"] for one in without)
-        each = ", ".join(f"{one['p99']:.2f}" for one in without)
-        refused = sum(one["refused"] for one in without)
-        print(f"round {number + 1} of {ROUNDS}  without a fault      p99 {usual:7.2f} ms ({each}; {refused} refused)", flush=True)
-        for rounds in figures.values():
-            rounds[-1].insert(0, usual)
+            figures.setdefault(name, []).append((without, with_fault, refused, drained))
+            print(f"round {number + 1} of {ROUNDS}  {name:20} p99 {p99(with_fault):6.2f} ms, without {p99(without):6.2f}; {refused} refused;"
+                  f" {drained[0]:,} events waited, drained at {drained[1]:,.0f}/s, all within {drained[2]:.1f} s", flush=True)
     return figures
 
 
@@ -174,7 +170,7 @@ def measure_rates(shop, broker):
     size, relay, ceiling = 0, [], {messages: [] for messages in WINDOWS}
     for number in range(ROUNDS):
         broker.limit_memory(0)
-        taken = end_load(start_load(shop, BACKLOG_SECONDS))["rate"]
+        taken = len(end_load(start_load(shop, BACKLOG_SECONDS))[0]) / BACKLOG_SECONDS
         broker.limit_memory(0.6)
         most, rate, _ = shop.drain()
         relay.append(rate)
@@ -196,13 +192,15 @@ def report(figures, rates, told):
           f" {told:,} events, each told once, none parked.\n")
     print("| fault | p99 without, ms | p99 with, ms | ratio | orders refused | events that waited | drained at, events/s | until all were handed over, s |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    every = lambda windows: p99([latency for latencies in windows for latency in latencies])
+    # Of all windows together: in a single one, half a second in which the machine does something else decides.
+    without = every(one[0] for rounds in figures.values() for one in rounds)
     for name, rounds in figures.items():
-        without, with_fault = (median(one[at] for one in rounds) for at in (0, 1))
-        ratio = median(one[1] / one[0] for one in rounds)
-        most, took = (median(one[at] for one in rounds) for at in (2, 4))
-        rates = [one[3] for one in rounds if one[3] == one[3]]
+        with_fault = every(one[1] for one in rounds)
+        most, took = (median(one[3][at] for one in rounds) for at in (0, 2))
+        rates = [one[3][1] for one in rounds if one[3][1] == one[3][1]]
         rate = f"{median(rates):,.0f}" if rates else "–"
-        print(f"| {name} | {without:.2f} | {with_fault:.2f} | {ratio:.2f} | {sum(one[5] for one in rounds)} | {most:,.0f} | {rate} | {took:.1f} |")
+        print(f"| {name} | {without:.2f} | {with_fault:.2f} | {with_fault / without:.2f} | {sum(one[2] for one in rounds)} | {most:,.0f} | {rate} | {took:.1f} |")
     print(f"\n| publishing with confirms, messages of {size} bytes | per second | of RabbitMQ's best |")
     print("| --- | ---: | ---: |")
     best = max(median(rates) for rates in ceiling.values())
@@ -215,16 +213,15 @@ def main():
     # So that what was started is ended.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder = pathlib.Path(tempfile.mkdtemp(prefix="loms-faults-"))
-    # As if it had a machine of its own: the broker has neither the shop's processors nor its disk.
-    broker_folders = [pathlib.Path(tempfile.mkdtemp(prefix="loms-broker-", dir=MEMORY if os.path.isdir(MEMORY) else None)) for _ in range(2)]
-    brokers, shop = [], None
+    broker_folders = [pathlib.Path(tempfile.mkdtemp(prefix="loms-broker-")) for _ in range(2)]
+    idle, brokers, shop = IdleGroup(), [], None
     try:
         write_inputs(folder)
         write_log_ahead()
-        brokers += [RabbitNode(broker_folder, idle=True) for broker_folder in broker_folders]
+        brokers += [RabbitNode(broker_folder, idle) for broker_folder in broker_folders]
         broker, stranger = brokers
         stranger.stop()
-        shop = Shop(folder, "faults", broker)
+        shop = Shop(folder, "faults", broker, idle)
         shop.start_notifier()
         window(shop, 2, lambda: None)
         figures = measure_faults(shop, broker, stranger)
@@ -238,6 +235,7 @@ def main():
                 process.kill()
         for started in brokers:
             started.end()
+        idle.end()
         for made in (folder, *broker_folders):
             shutil.rmtree(made)
 

@@ -7,6 +7,7 @@ it measures goes through HTTP.
 import statistics
 import time
 
+from idle_group import IdleGroup
 from rabbitmq_node import RabbitNode
 from servers import (LOAD, POSTGRES, Server, USERS, create, histogram_quantile, oha, pgbench, psql, replay, visit, wrk)
 
@@ -73,7 +74,7 @@ ALONE, BASE_ALONE = "POST /orders, one connection", "one stored procedure per or
 OPEN, LARGE = "POST /orders, open loop at 70 %", "POST /orders, many old orders in the database"
 KEYED, UNKEYED = "POST /orders by wrk, half of them with an Idempotency-Key", "POST /orders by wrk"
 WITH_BROKER = "POST /orders, events published to RabbitMQ"
-WITH_IDLE_BROKER = "POST /orders, events published to RabbitMQ at idle priority"
+WITH_IDLE_BROKER = "POST /orders, events published to an idle RabbitMQ"
 
 
 def orders(bench):
@@ -209,7 +210,7 @@ def broker(bench, server):
     """
     folder = bench.folder / "rabbitmq"
     folder.mkdir()
-    node = RabbitNode(folder)
+    node, idle = RabbitNode(folder), IdleGroup()
     try:
         publishing = bench.server("publishing", AMQP_URL=node.url)
         waited = []
@@ -229,7 +230,7 @@ def broker(bench, server):
         })
         bench.notes["backlog"] = max(waited)
         waited.clear()
-        node.yield_to_others()
+        idle.take(node.process.pid)
         bench.interleaved({
             UNIFORM + ", beside an idle broker": lambda: bench.uniform(server),
             WITH_IDLE_BROKER: run,
@@ -238,6 +239,7 @@ def broker(bench, server):
         bench.end(publishing)
     finally:
         node.end()
+        idle.end()
 
 
 def fill(database, count, status, first, spread):

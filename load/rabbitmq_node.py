@@ -42,9 +42,9 @@ def programs():
 
 
 class RabbitNode:
-    def __init__(self, folder, idle=False):
-        """Idle, it takes only what others leave of the processors, as if it had a machine of its own."""
-        self.folder, self.priority = folder, ["chrt", "--idle", "0"] if idle else []
+    def __init__(self, folder, idle=None):
+        """`idle` is the group that it runs in, if any."""
+        self.folder, self.idle = folder, idle
         self.port, distribution, names = free_ports(3)
         self.url = f"amqp://guest:guest@127.0.0.1:{self.port}/%2f"
         (folder / "enabled_plugins").write_text("[].\n")
@@ -65,7 +65,10 @@ class RabbitNode:
         self.start()
         erl = ["erl", "-noshell", "-hidden", "-sname", "control@localhost", "+S", "1", "+sbwt", "none", "-eval", CONTROL]
         self.control = subprocess.Popen(
-            [*self.priority, *erl], cwd=folder, env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            self.command(*erl), cwd=folder, env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def command(self, *command):
+        return self.idle.command(*command) if self.idle else command
 
     def start(self):
         log = self.folder / "node.log"
@@ -74,7 +77,7 @@ class RabbitNode:
             # The script then turns into the node: its id is the node's.
             environment = self.environment | {"RUNNING_UNDER_SYSTEMD": "true"}
             self.process = subprocess.Popen(
-                [*self.priority, programs() / "rabbitmq-server"], cwd=self.folder, env=environment, stdin=subprocess.DEVNULL,
+                self.command(programs() / "rabbitmq-server"), cwd=self.folder, env=environment, stdin=subprocess.DEVNULL,
                 stdout=open(log, "w"), stderr=subprocess.STDOUT)
             # After a kill the name service may hold the node's name for a moment: then once more.
             while self.process.poll() is None and time.monotonic() < deadline:
@@ -112,10 +115,6 @@ class RabbitNode:
 
     def lift_queue_limit(self):
         self.evaluate("ok = rabbit_policy:delete(<<\"/\">>, <<\"limit\">>, <<\"test\">>)")
-
-    def yield_to_others(self):
-        """From here on it is as idle as one that was made so."""
-        subprocess.run(["chrt", "--all-tasks", "--idle", "--pid", "0", str(self.process.pid)], check=True)
 
     def signal(self, number):
         self.process.send_signal(number)
