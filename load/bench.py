@@ -67,8 +67,8 @@ def report(bench):
         "", f"P11 and P14 with {bench.waiting_orders:,} waiting orders, P12 with {bench.old_orders:,} old ones, P13 with"
         f" {bench.due_orders:,} due within {bench.due_seconds} s under half load; lateness is that of the decision."
         f" After P15's load {left:,.0f} events waited and were published within {drained:.1f} s; with a broker that takes"
-        f" only what the others leave of the processors, as if it had a machine of its own, P15 is {beside_idle:.2f}, and {idle_left:,.0f} events waited, for"
-        f" {idle_drained:.1f} s."
+        " only what the others leave of the processors, as if it had a machine of its own, P15 is"
+        f" {beside_idle:.2f}, and {idle_left:,.0f} events waited, for {idle_drained:.1f} s."
         f" With an Idempotency-Key of its own on every second request, the rate is {bench.ratio(KEYED, UNKEYED):.2f} of that"
         " without (both by wrk, for oha sends the same headers with each request); P1 is without.", "",
         "![Rate and p99 against connections](rates.svg)", "",

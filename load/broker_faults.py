@@ -7,6 +7,7 @@ the broker is mended, and the time is taken in which the events that wait are ha
 
 import csv
 import io
+import itertools
 import json
 import os
 import pathlib
@@ -105,11 +106,15 @@ def end_load(load):
     """The latency of each order in ms, and how many were refused."""
     answers = list(csv.DictReader(io.StringIO(load.communicate(timeout=300)[0])))
     latencies = [1e3 * float(answer["request-duration"]) for answer in answers if answer["status"] == "201"]
-    return latencies, len(answers) - len(latencies)
+    refused = len(answers) - len(latencies)
+    if refused:
+        print(f"orders were refused: {refused}", flush=True)
+    return latencies, refused
 
 
-def p99(latencies):
-    return statistics.quantiles(latencies, n=100)[98]
+def p99(*windows):
+    """Of all of them together: in a single one, half a second in which the machine does something else decides."""
+    return statistics.quantiles(itertools.chain(*windows), n=100)[98]
 
 
 def faults(shop, broker, stranger):
@@ -192,15 +197,14 @@ def report(figures, rates, told):
           f" {told:,} events, each told once, none parked.\n")
     print("| fault | p99 without, ms | p99 with, ms | ratio | orders refused | events that waited | drained at, events/s | until all were handed over, s |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
-    every = lambda windows: p99([latency for latencies in windows for latency in latencies])
-    # Of all windows together: in a single one, half a second in which the machine does something else decides.
-    without = every(one[0] for rounds in figures.values() for one in rounds)
+    p99_without = p99(*(without for rounds in figures.values() for without, *_ in rounds))
     for name, rounds in figures.items():
-        with_fault = every(one[1] for one in rounds)
-        most, took = (median(one[3][at] for one in rounds) for at in (0, 2))
-        rates = [one[3][1] for one in rounds if one[3][1] == one[3][1]]
+        _, with_fault, refused, drained = zip(*rounds)
+        waited, rates, took = zip(*drained)
+        rates = [rate for rate in rates if rate == rate]
         rate = f"{median(rates):,.0f}" if rates else "–"
-        print(f"| {name} | {without:.2f} | {with_fault:.2f} | {with_fault / without:.2f} | {sum(one[2] for one in rounds)} | {most:,.0f} | {rate} | {took:.1f} |")
+        print(f"| {name} | {p99_without:.2f} | {p99(*with_fault):.2f} | {p99(*with_fault) / p99_without:.2f} | {sum(refused)}"
+              f" | {median(waited):,.0f} | {rate} | {median(took):.1f} |")
     print(f"\n| publishing with confirms, messages of {size} bytes | per second | of RabbitMQ's best |")
     print("| --- | ---: | ---: |")
     best = max(median(rates) for rates in ceiling.values())

@@ -210,7 +210,7 @@ def broker(bench, server):
     """
     folder = bench.folder / "rabbitmq"
     folder.mkdir()
-    node, idle = RabbitNode(folder), IdleGroup()
+    idle, node = IdleGroup(), RabbitNode(folder)
     try:
         publishing = bench.server("publishing", AMQP_URL=node.url)
         waited = []
