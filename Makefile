@@ -67,7 +67,7 @@ typos: ## misspelt words; skipped where typos is not installed
 	@if command -v typos >/dev/null; then typos; \
 	else echo "skipped: typos is not installed (cargo install typos-cli --locked)"; fi
 
-bench: ## measure the figures of the README on this machine
+bench: ## measure the figures of load/RESULTS.md on this machine; needs oha, wrk, PostgreSQL and RabbitMQ
 	load/bench
 
 tools: ## install what the tests need: programs of PostgreSQL and RabbitMQ, an SMTP server, cargo-nextest

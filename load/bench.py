@@ -14,7 +14,10 @@ from figures import (ADD, ALONE, BASE, BASE_ALONE, BASE_HOT, CART, HOT, KEYED, L
                      SQLITE, UNIFORM, UNKEYED, WITH_BROKER, WITH_IDLE_BROKER, Bench)
 from servers import LOAD, LOG_GIGABYTES, SKUS, write_inputs, write_log_ahead
 
-RESULTS = LOAD / "RESULTS.md"
+QUICK = os.environ.get("QUICK") == "1"
+# What is written by hand in load/RESULTS.md speaks of the figures of a full run.
+FOLDER = LOAD.parent / "target/bench" if QUICK else LOAD
+RESULTS = FOLDER / "RESULTS.md"
 MARK = "<!-- written by hand from here on -->"
 
 
@@ -87,17 +90,19 @@ def report(bench):
     kept = RESULTS.read_text().split(MARK, 1)[1] if RESULTS.exists() and MARK in RESULTS.read_text() else "\n"
     RESULTS.write_text("\n".join(lines) + "\n" + MARK + kept)
     print("\n".join(lines))
+    print(f"written to {RESULTS}")
 
 
 def main():
-    bench = Bench(pathlib.Path(tempfile.mkdtemp(prefix="loms-bench-")), os.environ.get("QUICK") == "1")
+    bench = Bench(pathlib.Path(tempfile.mkdtemp(prefix="loms-bench-")), QUICK)
+    FOLDER.mkdir(parents=True, exist_ok=True)
     try:
         write_inputs(bench.folder, bench.purchases)
         write_log_ahead()
         server = figures.orders(bench)
         figures.open_loop(bench, server)
         figures.sweep(bench, server)
-        (LOAD / "rates.svg").write_text(picture.draw(bench.notes["sweep"]))
+        (FOLDER / "rates.svg").write_text(picture.draw(bench.notes["sweep"]))
         figures.broker(bench, server)
         figures.large(bench, server)
         bench.end(server)

@@ -152,6 +152,7 @@ impl Application {
         lifelines.push(watch_ends);
         let watch = lease::keep(Arc::clone(&api.core), Arc::clone(&api.watched.health));
         let watch = actix_rt::spawn(held_by(held, watch));
+        let upkeep = actix_rt::spawn(telemetry::keep_up(api.watched.metrics.clone()));
         let outcome = tokio::select! {
             () = stop => Ok(()),
             part = first_end(lifelines) => Err(anyhow!("{part} has ended; start the program again")),
@@ -159,6 +160,7 @@ impl Application {
         tracing::info!("stopping");
         deadlines.abort();
         watch.abort();
+        upkeep.abort();
         drain(&handle, &api).await;
         handle.stop(true).await;
         serving.await.context("the HTTP server was torn off")??;
@@ -243,11 +245,11 @@ impl Outbox<'_> {
         let published = self.io.spawn(async move { in_time(store.published(identity.writer_id)).await }).await??;
         let backlog = Arc::new(Backlog::default());
         let (store, io, clock) = (Arc::clone(self.store), self.io.clone(), Arc::clone(self.clock));
-        let desk = outbox_relay::Desk { store, io, clock };
+        let resources = outbox_relay::Resources { store, io, clock };
         let watched = Arc::clone(&backlog);
         let (lifeline, ends) = Lifeline::of("the outbox relay");
         let relay = OutboxRelay::start_in_arbiter(&thread.handle(), move |_| {
-            OutboxRelay::new(outlet, desk, journal, published, watched, lifeline)
+            OutboxRelay::new(outlet, resources, journal, published, watched, lifeline)
         });
         Ok((relay, backlog, ends))
     }
@@ -273,7 +275,9 @@ impl Outbox<'_> {
 fn products(settings: &Settings, io: Handle) -> anyhow::Result<Products> {
     match &settings.product_service_url {
         Some(url) => {
-            let client = Client::new(url, settings.product_service_token.clone(), io, Limits::default());
+            let limits =
+                Limits { calls_per_second_max: settings.product_service_calls_per_second, ..Limits::default() };
+            let client = Client::new(url, settings.product_service_token.clone(), io, limits);
             Ok(Products::Remote(client.context("PRODUCT_SERVICE_URL")?))
         }
         None => {
@@ -338,6 +342,9 @@ async fn import_first_stock(
     let rows = stock_file::parse(&csv).map_err(|errors| anyhow!("LOMS_STOCK: {}", errors[0]))?;
     let reader = Arc::clone(store);
     let is_empty = io.spawn(async move { in_time(reader.is_empty()).await }).await??;
+    if !is_empty && settings.stock.is_some() {
+        tracing::info!("LOMS_STOCK is not imported, for the database is in use; `loms stock import` does it");
+    }
     if !is_empty || rows.is_empty() {
         return Ok(());
     }

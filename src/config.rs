@@ -11,21 +11,25 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use crate::notifications::channels;
+use crate::products::CALLS_PER_SECOND;
 
 /// Read where it exists, unless another file is named.
 const FILE: &str = "config.yaml";
-/// The own steps of the libraries are of no interest to anybody; what lapin fails at is told by those who used it, and
-/// requests that actix cannot read by their answers: else strangers could fill the log.
-const LOG: &str = "info,actix_http=off,actix_server=warn,lapin=off,sqlx=warn";
+/// Goes before the filter that is set, which may say otherwise of each. The own steps of the libraries are of no
+/// interest to anybody; what lapin fails at is told by those who used it, and requests that actix cannot read by
+/// their answers: else strangers could fill the log.
+const LIBRARIES_LOG: &str = "actix_http=off,actix_server=warn,lapin=off,sqlx=warn";
+const CALLS_PER_SECOND_MAX: usize = 10_000;
 const PAYMENT_TIMEOUT_MS_MIN: u128 = 100;
 const PAYMENT_TIMEOUT_MS_MAX: u128 = 365 * 24 * 60 * 60 * 1000;
 
 /// Names of the settings in the environment, and in the file.
-const NAMES: [(&str, &str); 15] = [
+const NAMES: [(&str, &str); 16] = [
     ("DATABASE_URL", "database_url"),
     ("AMQP_URL", "amqp_url"),
     ("PRODUCT_SERVICE_URL", "product_service_url"),
     ("PRODUCT_SERVICE_TOKEN", "product_service_token"),
+    ("PRODUCT_SERVICE_CALLS_PER_SECOND", "product_service_calls_per_second"),
     ("LOMS_LISTEN", "listen"),
     ("LOMS_CATALOG", "catalog"),
     ("LOMS_STOCK", "stock"),
@@ -49,6 +53,8 @@ pub struct Settings {
     /// Without it, the built-in catalogue sells.
     pub product_service_url: Option<String>,
     pub product_service_token: SecretString,
+    /// How often it is asked, at the most.
+    pub product_service_calls_per_second: usize,
     pub listen: SocketAddr,
     /// CSV `sku,name,price_minor_units`; without it, the demo shop's.
     pub catalog: Option<PathBuf>,
@@ -124,6 +130,7 @@ struct Texts {
     amqp_url: Option<String>,
     product_service_url: Option<String>,
     product_service_token: Option<String>,
+    product_service_calls_per_second: Option<usize>,
     listen: Option<String>,
     catalog: Option<String>,
     stock: Option<String>,
@@ -137,17 +144,23 @@ struct Texts {
     mail_from: Option<String>,
 }
 
+/// Puts what `.env` sets, in this folder or one above, into the environment, where it is not set there.
+///
+/// # Errors
+/// [`ConfigError::DotEnv`] where there is one that cannot be read.
+pub fn read_dot_env() -> Result<(), ConfigError> {
+    match dotenvy::dotenv() {
+        Err(error) if !error.not_found() => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
 impl Settings {
-    /// Reads all sources.
+    /// Reads the file, the environment and the flags.
     ///
     /// # Errors
     /// [`ConfigError`], naming what is wrong.
     pub fn load(flags: &ServeFlags) -> Result<Self, ConfigError> {
-        match dotenvy::dotenv() {
-            Ok(_) => {}
-            Err(error) if error.not_found() => {}
-            Err(error) => return Err(error.into()),
-        }
         refuse_unknown(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()))?;
         let path = flags.flags.config.as_deref();
         let file = File::from(path.unwrap_or(Path::new(FILE))).format(FileFormat::Yaml).required(path.is_some());
@@ -182,13 +195,14 @@ impl Settings {
             },
             product_service_url: texts.product_service_url,
             product_service_token: texts.product_service_token.unwrap_or_default().into(),
+            product_service_calls_per_second: calls_per_second(texts.product_service_calls_per_second)?,
             listen,
             catalog: texts.catalog.map(PathBuf::from),
             stock: texts.stock.map(PathBuf::from),
             payment_timeout: payment_timeout(texts.payment_timeout.as_deref().unwrap_or("10m"))?,
             currency: Currency::from_code(currency)
                 .ok_or_else(|| bad("LOMS_CURRENCY", "must be an ISO 4217 code such as RUB"))?,
-            log: texts.log.unwrap_or_else(|| LOG.to_owned()),
+            log: log_filter(texts.log.as_deref()),
         })
     }
 
@@ -220,6 +234,12 @@ impl ServeFlags {
     }
 }
 
+/// The filter with what it leaves open: `info`, and less of the libraries.
+#[must_use]
+pub fn log_filter(set: Option<&str>) -> String {
+    format!("info,{LIBRARIES_LOG},{}", set.unwrap_or("info"))
+}
+
 fn refuse_unknown(names: impl Iterator<Item = String>) -> Result<(), ConfigError> {
     let known = |name: &str| NAMES.iter().any(|(known, _)| *known == name);
     let ours = |name: &String| name.starts_with("LOMS_") && !name.starts_with("LOMS_TEST_");
@@ -236,6 +256,13 @@ pub fn payment_timeout(text: &str) -> Result<Duration, ConfigError> {
     match humantime::parse_duration(text) {
         Ok(timeout) if range.contains(&timeout.as_millis()) => Ok(timeout),
         _ => Err(bad("LOMS_PAYMENT_TIMEOUT", "must be a duration from 100ms to 365d, such as 10m")),
+    }
+}
+
+fn calls_per_second(set: Option<usize>) -> Result<usize, ConfigError> {
+    match set.unwrap_or(CALLS_PER_SECOND) {
+        calls if (1..=CALLS_PER_SECOND_MAX).contains(&calls) => Ok(calls),
+        _ => Err(bad("PRODUCT_SERVICE_CALLS_PER_SECOND", "must be a whole number from 1 to 10000, such as 10")),
     }
 }
 
@@ -269,8 +296,16 @@ mod tests {
             parse(|texts| texts.payment_timeout = Some("0s".into())),
             parse(|texts| texts.payment_timeout = Some("soon".into())),
             parse(|texts| texts.currency = Some("XXY".into())),
+            parse(|texts| texts.product_service_calls_per_second = Some(0)),
         ];
-        let names = ["LOMS_LISTEN", "LOMS_LISTEN", "LOMS_PAYMENT_TIMEOUT", "LOMS_PAYMENT_TIMEOUT", "LOMS_CURRENCY"];
+        let names = [
+            "LOMS_LISTEN",
+            "LOMS_LISTEN",
+            "LOMS_PAYMENT_TIMEOUT",
+            "LOMS_PAYMENT_TIMEOUT",
+            "LOMS_CURRENCY",
+            "PRODUCT_SERVICE_CALLS_PER_SECOND",
+        ];
         for (error, name) in errors.into_iter().zip(names) {
             let error = error.expect_err("a bad value");
             assert!(error.starts_with(name), "{error}");

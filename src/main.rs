@@ -4,13 +4,13 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use loms::commands::{self, CommandLine};
+use loms::config;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let command_line = CommandLine::parse();
-    match actix_rt::System::new().block_on(commands::run(command_line)) {
+    match run() {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -18,4 +18,10 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn run() -> anyhow::Result<bool> {
+    // Some flags have their values from the environment.
+    config::read_dot_env()?;
+    actix_rt::System::new().block_on(commands::run(CommandLine::parse()))
 }

@@ -1,6 +1,7 @@
 //! Logs to standard error, metrics in the text format of Prometheus.
 
 use std::io::IsTerminal;
+use std::time::Duration;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
@@ -8,6 +9,8 @@ use tracing_subscriber::EnvFilter;
 /// Changes per batch.
 const BATCH_CHANGES: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
 const SECONDS: [f64; 12] = [0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 1.0, 5.0];
+
+const UPKEEP_PAUSE_MS: u64 = 5_000;
 
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
@@ -42,4 +45,12 @@ pub fn metrics() -> Result<PrometheusHandle, TelemetryError> {
     let handle = recorder.handle();
     let _ = metrics::set_global_recorder(recorder);
     Ok(handle)
+}
+
+/// Works off what was measured, until the process ends: else it lies in memory until somebody asks for the metrics.
+pub async fn keep_up(metrics: PrometheusHandle) {
+    loop {
+        tokio::time::sleep(Duration::from_millis(UPKEEP_PAUSE_MS)).await;
+        metrics.run_upkeep();
+    }
 }

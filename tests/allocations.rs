@@ -36,6 +36,7 @@ fn settings(folder: &std::path::Path) -> Settings {
         channels: Default::default(),
         product_service_url: None,
         product_service_token: String::new().into(),
+        product_service_calls_per_second: 10,
         listen: "127.0.0.1:0".parse().expect("an address"),
         catalog: None,
         stock: Some(folder.join("stock.csv")),

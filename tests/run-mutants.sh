@@ -50,13 +50,15 @@ head_of() {
     for patch in "$@"; do sed -n "/^--- /q; s/^$key: //p" "$patch"; done
 }
 
-# CRATE ARGUMENT…
+# CRATE ARGUMENT…: one of tests/, or `lib` for the tests beside the code
 in_tree() {
     (
         cd "$tree"
+        local target=(--test "$1")
+        [ "$1" != lib ] || target=(--lib)
         # Only where they belong: the program refuses settings that it does not know.
         if [ "$1" = simulation ]; then export LOMS_FIRST_SEED=$SEED_FIRST LOMS_SEEDS=$SEEDS_MAX; fi
-        cargo nextest run --test "$@" </dev/null
+        cargo nextest run "${target[@]}" "${@:2}" </dev/null
     )
 }
 

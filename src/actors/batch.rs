@@ -29,7 +29,7 @@ pub struct Health {
 
 /// What a batch is written with.
 #[derive(Clone)]
-pub(super) struct Desk {
+pub(super) struct Resources {
     pub store: Arc<dyn Store>,
     pub clock: Arc<dyn Clock>,
     pub identity: WriterIdentity,
@@ -43,7 +43,7 @@ pub(super) struct Entry {
 
 /// One transaction's worth of changes.
 pub(super) struct Batch {
-    pub desk: Desk,
+    pub resources: Resources,
     pub entries: Vec<Entry>,
     pub to_refresh: Vec<Sku>,
     pub stock_keeper: Option<Recipient<Settled>>,
@@ -51,15 +51,15 @@ pub(super) struct Batch {
 
 /// How a batch ended.
 pub(super) enum Ended {
-    /// The next batch can be written at once, and the news be told while the database works on it.
-    Ready(Box<dyn Writer>, News),
+    /// The next batch can be written at once, and its outcomes be told while the database works on it.
+    Ready(Box<dyn Writer>, Outcomes),
     /// Another process has taken over this writer's place.
     Replaced,
 }
 
 /// What became of a batch, to be told to everybody whom it concerns.
 #[derive(Default)]
-pub(super) struct News {
+pub(super) struct Outcomes {
     settled: Settled,
     stock_keeper: Option<Recipient<Settled>>,
     answers: Vec<(Answer, Result<Written, NotWritten>)>,
@@ -88,45 +88,45 @@ impl Batch {
             attempt => attempt,
         };
         metrics::histogram!("loms_batch_seconds").record(started.elapsed());
-        let (writer, news) = match attempt {
+        let (writer, outcomes) = match attempt {
             Attempt::Done(writer, verdicts) => {
-                self.desk.health.failing.store(false, Ordering::Relaxed);
+                self.resources.health.failing.store(false, Ordering::Relaxed);
                 let (writer, settled) = self.settle(writer, &changes, &verdicts).await;
                 let steps = changes.iter().zip(&verdicts).filter_map(written_step).collect();
                 let answers = answers.into_iter().zip(changes).zip(verdicts);
                 let answers = answers.map(|((answer, change), verdict)| (answer, answer_of(change, verdict))).collect();
-                (writer, News { settled, stock_keeper: self.stock_keeper, answers, steps })
+                (writer, Outcomes { settled, stock_keeper: self.stock_keeper, answers, steps })
             }
             Attempt::NotWritten(writer) => {
-                self.desk.health.failing.store(true, Ordering::Relaxed);
+                self.resources.health.failing.store(true, Ordering::Relaxed);
                 let entries = changes.into_iter().zip(answers).map(|(change, answer)| Entry { change, answer });
-                (writer, News::of_refusal(entries.collect(), self.to_refresh, self.stock_keeper))
+                (writer, Outcomes::of_refusal(entries.collect(), !self.to_refresh.is_empty(), self.stock_keeper))
             }
             Attempt::Replaced => return Ended::Replaced,
         };
         if let Some(writer) = writer {
-            return Ended::Ready(writer, news);
+            return Ended::Ready(writer, outcomes);
         }
         // The database may be away for long: nobody waits for its return.
-        news.tell();
-        self.desk.reopen().await.map_or(Ended::Replaced, |writer| Ended::Ready(writer, News::default()))
+        outcomes.tell();
+        self.resources.reopen().await.map_or(Ended::Replaced, |writer| Ended::Ready(writer, Outcomes::default()))
     }
 
     async fn attempt(&self, mut writer: Box<dyn Writer>, changes: &[Change]) -> Attempt {
         let batch = writer.last_batch() + 1;
-        match writer.write(changes, self.desk.clock.now()).await {
+        match writer.write(changes, self.resources.clock.now()).await {
             Ok(verdicts) => Attempt::Done(writer, verdicts),
             Err(WriteError::Replaced) => Attempt::Replaced,
             Err(WriteError::NotWritten(error)) => {
                 tracing::warn!(%error, batch.changes = changes.len(), "a batch was not written");
                 drop(writer);
-                self.desk.reopen_once().await
+                self.resources.reopen_once().await
             }
             Err(WriteError::InDoubt { verdicts, source }) => {
                 tracing::warn!(error = %source, batch.changes = changes.len(), "the answer of a commit was lost");
                 drop(writer);
                 // Until this is known, nobody is answered and no stock is released.
-                match self.desk.reopen().await {
+                match self.resources.reopen().await {
                     Some(writer) if writer.last_batch() >= batch => Attempt::Done(writer, verdicts),
                     Some(writer) => Attempt::NotWritten(Some(writer)),
                     None => Attempt::Replaced,
@@ -153,18 +153,22 @@ impl Batch {
                 _ => {}
             }
         }
-        settled.refreshed = std::mem::take(&mut self.to_refresh);
-        let mut working = true;
-        if !settled.refreshed.is_empty() {
-            match writer.shelves(&settled.refreshed).await {
-                Ok(shelves) => settled.shelves.extend(shelves),
-                Err(error) => {
-                    tracing::warn!(%error, "the shelves could not be read again");
-                    working = false;
-                }
+        let to_refresh = std::mem::take(&mut self.to_refresh);
+        if to_refresh.is_empty() {
+            return (Some(writer), settled);
+        }
+        match writer.shelves(&to_refresh).await {
+            Ok(shelves) => {
+                settled.shelves.extend(shelves);
+                settled.refreshed = to_refresh;
+                (Some(writer), settled)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the shelves could not be read again");
+                settled.unread = true;
+                (None, settled)
             }
         }
-        (working.then_some(writer), settled)
     }
 }
 
@@ -181,15 +185,15 @@ fn written_step((change, verdict): (&Change, &Verdict)) -> Option<(Arc<Order>, S
     Some((Arc::clone(order), step))
 }
 
-impl News {
+impl Outcomes {
     /// For the outbox relay, which need not read what was just written.
     pub fn take_steps(&mut self) -> Vec<(Arc<Order>, Step)> {
         std::mem::take(&mut self.steps)
     }
 
-    /// Surely not written, none of them; and shelves that could not be read again.
-    pub fn of_refusal(entries: Vec<Entry>, refreshed: Vec<Sku>, stock_keeper: Option<Recipient<Settled>>) -> Self {
-        let mut settled = Settled { refreshed, ..Settled::default() };
+    /// Surely not written, none of them; and perhaps shelves that could not be read again.
+    pub fn of_refusal(entries: Vec<Entry>, unread: bool, stock_keeper: Option<Recipient<Settled>>) -> Self {
+        let mut settled = Settled { unread, ..Settled::default() };
         for entry in &entries {
             settled.add(&entry.change, false);
         }
@@ -197,20 +201,23 @@ impl News {
         Self { settled, stock_keeper, answers: entries.into_iter().map(unavailable).collect(), steps: Vec::new() }
     }
 
-    /// The StockKeeper hears first: who is refused asks it again at once.
-    pub fn tell(self) {
+    /// The StockKeeper hears first: who is refused asks it again at once. Gives whether everybody still listened
+    /// whose change was written.
+    pub fn tell(self) -> bool {
         if let Some(stock_keeper) = self.stock_keeper.filter(|_| !self.settled.is_empty()) {
             // One message per batch: it must not be refused, or a reservation would stay for ever.
             stock_keeper.do_send(self.settled);
         }
-        for (answer, news) in self.answers {
+        let mut heard = true;
+        for (answer, outcome) in self.answers {
             // Whoever asked may have stopped waiting.
-            let _ = answer.send(news);
+            heard &= !matches!(answer.send(outcome), Err(Ok(_)));
         }
+        heard
     }
 }
 
-impl Desk {
+impl Resources {
     /// From now on new changes are refused at once, until the database is back.
     pub fn tell_that_it_is_away(&self) {
         if self.health.available.swap(false, Ordering::Relaxed) {

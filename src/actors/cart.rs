@@ -180,6 +180,15 @@ async fn known(core: &Core, user: &UserId, shown: &Shown) -> Result<Arc<cart::Ca
     Ok(held)
 }
 
+/// A cart that was taken out of the directory with a command in hand may have a successor, which has read what was
+/// there before.
+fn remember_written(core: &Core, user: &UserId, shown: &Arc<Shown>, term: Option<Term>, held: Arc<cart::Cart>) {
+    shown.remember(term, held);
+    if core.directory.carts.shown(user).is_some_and(|live| !Arc::ptr_eq(&live, shown)) {
+        core.lease.begin_term();
+    }
+}
+
 /// Decides and writes; where what it knew was stale, reads the cart and decides again.
 async fn edit_durably(
     core: Arc<Core>,
@@ -208,7 +217,7 @@ async fn edit_durably(
         match written {
             Ok(Written { change: Change::CartEdited { cart, .. }, .. }) => {
                 let held = Arc::new(cart);
-                shown.remember(term, Arc::clone(&held));
+                remember_written(&core, &user, &shown, term, Arc::clone(&held));
                 return Ok(held);
             }
             Err(NotWritten::Refused { refused: Refused::NotCovered { available }, .. }) => {
@@ -249,7 +258,7 @@ async fn purchase_durably(
         Ok(placed) if placed.shortages.is_empty() => {
             let mut emptied = cart::Cart::clone(&held);
             emptied.apply(Edit::Emptied);
-            shown.remember(term, Arc::new(emptied));
+            remember_written(&core, &user, &shown, term, Arc::new(emptied));
         }
         Ok(_) => {}
         Err(_) => shown.forget(),

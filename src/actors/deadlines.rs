@@ -22,6 +22,8 @@ const OVERDUE_PAUSE_MS: u64 = 50;
 const SWEEP_PAUSE_MS: u64 = 5_000;
 /// An order this late is minded by nobody.
 const ABANDONED_AFTER_MS: i64 = 2_000;
+/// Before every order.
+const FIRST: (Time, OrderId) = (Time::UNIX_EPOCH, OrderId(0));
 const LOOK_AHEAD_PAUSE_MS: u64 = 1_000;
 /// How long before its deadline an order is read: two looks may fail.
 const LOOK_AHEAD_MS: i64 = 3_000;
@@ -32,15 +34,19 @@ pub async fn mind(core: Arc<Core>) {
 }
 
 async fn sweep(core: &Arc<Core>) {
-    let mut horizon = Time::MAX_UTC;
+    let (mut after, mut horizon) = (FIRST, Time::MAX_UTC);
     loop {
-        match awaken_until(core, horizon).await {
+        let swept = awaken_until(core, &mut after, horizon).await;
+        match &swept {
             Ok(0) => {}
             Ok(awakened) => tracing::info!(orders = awakened, "orders that await payment are minded again"),
             Err(failure) => tracing::warn!(%failure, "orders that await payment could not be read"),
         }
         tokio::time::sleep(Duration::from_millis(SWEEP_PAUSE_MS)).await;
-        horizon = core.clock.now() - TimeDelta::milliseconds(ABANDONED_AFTER_MS);
+        // After a failure it goes on from there: nobody else gives the rest their timers.
+        if swept.is_ok() {
+            (after, horizon) = (FIRST, core.clock.now() - TimeDelta::milliseconds(ABANDONED_AFTER_MS));
+        }
     }
 }
 
@@ -76,15 +82,14 @@ async fn recall_until(core: &Arc<Core>, after: &mut (Time, OrderId), horizon: Ti
 }
 
 /// Awakens the orders with a deadline up to the horizon that are not live; gives how many.
-async fn awaken_until(core: &Arc<Core>, horizon: Time) -> Result<u64, Failure> {
-    let mut after = (Time::UNIX_EPOCH, OrderId(0));
+async fn awaken_until(core: &Arc<Core>, after: &mut (Time, OrderId), horizon: Time) -> Result<u64, Failure> {
     let mut awakened = 0;
     loop {
-        let read =
-            move |store: Arc<dyn Store>| async move { store.awaiting_payment(after, horizon, PAGE_ORDERS).await };
+        let from = *after;
+        let read = move |store: Arc<dyn Store>| async move { store.awaiting_payment(from, horizon, PAGE_ORDERS).await };
         let page = core.read(read).await?;
         let Some(last) = page.last() else { return Ok(awakened) };
-        after = (last.expires_at, last.id);
+        *after = (last.expires_at, last.id);
         let more = page.len() == PAGE_ORDERS as usize;
         let overdue = page.first().is_some_and(|first| first.expires_at <= core.clock.now());
         for order in page {

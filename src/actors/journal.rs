@@ -19,7 +19,7 @@ use crate::domain::{Sku, Step};
 use crate::store::{Change, Store, StoreError, Writer, WriterIdentity, in_time};
 
 pub use super::batch::Health;
-use super::batch::{Batch, Desk, Ended, Entry, News};
+use super::batch::{Batch, Ended, Entry, Outcomes, Resources};
 use super::lease::Lease;
 use super::outbox_relay::Committed;
 use super::stock_keeper::Settled;
@@ -44,13 +44,14 @@ pub struct Journal {
     /// `None` while a batch is in flight.
     writer: Option<Box<dyn Writer>>,
     in_flight_since: Instant,
-    desk: Desk,
+    resources: Resources,
     stock_keeper: Option<Recipient<Settled>>,
     relay: Option<Recipient<Committed>>,
     /// The last event that the relay has published, and the one that the last batch kept.
     published: i64,
     published_kept: i64,
     closing: Option<oneshot::Sender<()>>,
+    lease: Lease,
     /// Dropped with the Journal, however it ends: then the process must end too.
     _lifeline: oneshot::Sender<()>,
 }
@@ -109,12 +110,13 @@ impl Journal {
             to_refresh: Vec::new(),
             writer: Some(writer),
             in_flight_since: Instant::now(),
-            desk: Desk { store, clock, identity, health },
+            resources: Resources { store, clock, identity, health },
             stock_keeper: None,
             relay: None,
             published: 0,
             published_kept: 0,
             closing: None,
+            lease: lease.clone(),
             _lifeline: lifeline,
         };
         Ok((journal.start(), identity, lease))
@@ -132,7 +134,7 @@ impl Journal {
         writer.keep_published(self.published);
         self.published_kept = self.published;
         let batch = Batch {
-            desk: self.desk.clone(),
+            resources: self.resources.clone(),
             entries: self.next_entries(),
             to_refresh: std::mem::take(&mut self.to_refresh),
             stock_keeper: self.stock_keeper.clone(),
@@ -141,17 +143,23 @@ impl Journal {
         context.spawn(batch.run(writer).into_actor(self).map(|ended, journal, context| journal.go_on(ended, context)));
     }
 
-    /// The next batch goes first: while the database works on it, there is time to tell the news.
+    /// The next batch goes first: while the database works on it, there is time to tell the outcomes of this one.
     fn go_on(&mut self, ended: Ended, context: &mut Context<Self>) {
-        let Ended::Ready(writer, mut news) = ended else {
+        let Ended::Ready(writer, mut outcomes) = ended else {
             tracing::error!("another process has taken over this writer's place; this one ends");
             return context.stop();
         };
-        self.inform(&*writer, news.take_steps());
+        self.inform(&*writer, outcomes.take_steps());
         self.writer = Some(writer);
-        self.desk.health.available.store(true, Ordering::Relaxed);
+        self.resources.health.available.store(true, Ordering::Relaxed);
         self.pump(context);
-        let told = async { news.tell() }.into_actor(self);
+        let lease = self.lease.clone();
+        let told = async move {
+            if !outcomes.tell() {
+                lease.begin_term();
+            }
+        };
+        let told = told.into_actor(self);
         context.spawn(told.map(|(), journal, context| journal.close_if_asked(context)));
     }
 
@@ -187,10 +195,13 @@ impl Journal {
             if waited > Duration::from_millis(HEARTBEAT_MS) || self.published != self.published_kept {
                 self.start_batch(context);
             }
-        } else if waited > Duration::from_millis(OUTAGE_MS_MAX) || !self.desk.health.available.load(Ordering::Relaxed) {
-            self.desk.tell_that_it_is_away();
+        } else if waited > Duration::from_millis(OUTAGE_MS_MAX)
+            || !self.resources.health.available.load(Ordering::Relaxed)
+        {
+            self.resources.tell_that_it_is_away();
             let refused = self.waiting.drain(..).collect();
-            News::of_refusal(refused, std::mem::take(&mut self.to_refresh), self.stock_keeper.clone()).tell();
+            let unread = !std::mem::take(&mut self.to_refresh).is_empty();
+            Outcomes::of_refusal(refused, unread, self.stock_keeper.clone()).tell();
         }
     }
 
@@ -230,11 +241,11 @@ impl Handler<Write> for Journal {
 
     fn handle(&mut self, Write { change, answer }: Write, context: &mut Self::Context) {
         let entry = Entry { change, answer };
-        if self.desk.health.available.load(Ordering::Relaxed) {
+        if self.resources.health.available.load(Ordering::Relaxed) {
             self.waiting.push_back(entry);
             self.pump(context);
         } else {
-            News::of_refusal(vec![entry], Vec::new(), self.stock_keeper.clone()).tell();
+            Outcomes::of_refusal(vec![entry], false, self.stock_keeper.clone()).tell();
         }
     }
 }
@@ -243,11 +254,11 @@ impl Handler<Refresh> for Journal {
     type Result = ();
 
     fn handle(&mut self, Refresh(skus): Refresh, context: &mut Self::Context) {
-        if self.desk.health.available.load(Ordering::Relaxed) {
+        if self.resources.health.available.load(Ordering::Relaxed) {
             self.to_refresh.extend(skus);
             self.pump(context);
         } else {
-            News::of_refusal(Vec::new(), skus, self.stock_keeper.clone()).tell();
+            Outcomes::of_refusal(Vec::new(), !skus.is_empty(), self.stock_keeper.clone()).tell();
         }
     }
 }

@@ -24,12 +24,13 @@ const LOOK_PAUSE_MS: u64 = 200;
 /// After so many looks at a place that stays as it is, its process is dead.
 const LOOKS_UNTIL_DEAD: u64 = WRITER_DEAD_AFTER_MS.unsigned_abs() / LOOK_PAUSE_MS;
 
-/// Holds as long as nobody else writes.
+/// Holds as long as nobody else writes. Cheap to clone; all clones are one lease.
+#[derive(Clone)]
 pub struct Lease {
     owner: i64,
     /// When all others know of this process.
     known_at: Instant,
-    held: Mutex<Held>,
+    held: Arc<Mutex<Held>>,
 }
 
 struct Held {
@@ -47,7 +48,7 @@ impl Lease {
     pub fn new(owner: i64, found_others: bool) -> Self {
         let now = Instant::now();
         let known_at = if found_others { now + Duration::from_millis(LEASE_MS) } else { now };
-        Self { owner, known_at, held: Mutex::new(Held { term: 0, until: now }) }
+        Self { owner, known_at, held: Arc::new(Mutex::new(Held { term: 0, until: now })) }
     }
 
     /// Returns once no other process relies on writing alone.
@@ -71,6 +72,12 @@ impl Lease {
             held.term += 1;
         }
         held.until = looked_at + Duration::from_millis(LEASE_MS);
+    }
+
+    /// From now on it counts what is read from now on: something was written of which not everybody hears who
+    /// remembers what was before it.
+    pub fn begin_term(&self) {
+        self.held().term += 1;
     }
 
     fn end(&self) {

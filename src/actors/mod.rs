@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 
 use crate::clock::Clock;
 use crate::domain::cart::Line;
-use crate::store::{Change, Refused, Store, StoreError};
+use crate::store::{self, Change, Refused, Store, StoreError};
 
 use directory::Directory;
 use journal::Journal;
@@ -99,17 +99,10 @@ impl Core {
         T: Send + 'static,
         F: Future<Output = Result<T, StoreError>> + Send + 'static,
     {
-        // The database has a limit of its own, of which nobody hears where the network has gone.
-        let limit = std::time::Duration::from_millis(ANSWER_MS_MAX);
-        let read = read(Arc::clone(&self.store));
-        match self.io.spawn(async move { tokio::time::timeout(limit, read).await }).await {
-            Ok(Ok(Ok(value))) => Ok(value),
-            Ok(Ok(Err(error))) => {
+        match self.io.spawn(store::in_time(read(Arc::clone(&self.store)))).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => {
                 tracing::warn!(%error, "a read of the database failed");
-                Err(Failure::Unavailable)
-            }
-            Ok(Err(_)) => {
-                tracing::warn!(limit_ms = ANSWER_MS_MAX, "a read of the database did not end in time");
                 Err(Failure::Unavailable)
             }
             Err(error) => {
@@ -126,7 +119,7 @@ impl Core {
     pub async fn write(&self, change: Change) -> Result<Written, NotWritten> {
         let (answer, answered) = oneshot::channel();
         self.journal.try_send(journal::Write { change, answer }).map_err(|_| Failure::Overloaded)?;
-        in_time(answered).await
+        answer_in_time(answered).await
     }
 
     /// The same for a cart's change, where the stock covers this line of it.
@@ -137,12 +130,14 @@ impl Core {
         let (answer, answered) = oneshot::channel();
         let edit = stock_keeper::EditCart { line, change, answer };
         self.stock_keeper.try_send(edit).map_err(|_| Failure::Overloaded)?;
-        in_time(answered).await
+        answer_in_time(answered).await
     }
 }
 
 /// Waits for an answer of the Journal, not forever.
-pub(crate) async fn in_time(answered: oneshot::Receiver<Result<Written, NotWritten>>) -> Result<Written, NotWritten> {
+pub(crate) async fn answer_in_time(
+    answered: oneshot::Receiver<Result<Written, NotWritten>>,
+) -> Result<Written, NotWritten> {
     let limit = std::time::Duration::from_millis(ANSWER_MS_MAX);
     match tokio::time::timeout(limit, answered).await {
         Ok(Ok(answer)) => answer,

@@ -13,7 +13,7 @@ use crate::domain::{OrderId, Time};
 use crate::store::{Change, Keyed, Movement, Refused};
 
 use super::directory::{Leave, Resident};
-use super::{ATTEMPTS_MAX, Core, Failure, NotWritten, in_time, stock_keeper};
+use super::{ATTEMPTS_MAX, Core, Failure, NotWritten, answer_in_time, stock_keeper};
 
 /// After a failure, an order looks again this much later whether its deadline has passed.
 const EXPIRE_AGAIN_MS: u64 = 1_000;
@@ -104,6 +104,18 @@ impl Order {
         }
     }
 
+    fn finish_move(
+        &mut self,
+        state: Option<Arc<order::Order>>,
+        moved: &Result<Arc<order::Order>, MoveError>,
+        context: &mut Context<Self>,
+    ) {
+        match moved {
+            Err(MoveError::NotFound) => self.core.directory.orders.retire(&self.id, &context.address()),
+            _ => self.finish(state, context),
+        }
+    }
+
     fn expire_after(&mut self, left: Duration, context: &mut Context<Self>) {
         if let Some(deadline) = self.deadline.replace(context.notify_later(Expire, left)) {
             context.cancel_future(deadline);
@@ -150,16 +162,13 @@ impl Handler<Command> for Order {
         let (core, id, state) = (Arc::clone(&self.core), self.id, self.core.recent_orders.take(self.id));
         let moved = async move {
             match command {
-                Command::Pay => pay_durably(core, id, state).await,
+                Command::Pay => pay_durably(&core, id, state).await,
                 Command::Cancel => move_durably(&core, id, state, order::Order::cancel).await,
             }
         };
         let moved = moved.into_actor(self);
         AtomicResponse::new(Box::pin(moved.map(|(state, moved), actor, context| {
-            match &moved {
-                Err(MoveError::NotFound) => actor.core.directory.orders.retire(&actor.id, &context.address()),
-                _ => actor.finish(state, context),
-            }
+            actor.finish_move(state, &moved, context);
             moved
         })))
     }
@@ -174,10 +183,8 @@ impl Handler<Expire> for Order {
         let (core, id, state) = (Arc::clone(&self.core), self.id, self.core.recent_orders.take(self.id));
         let moved = async move { move_durably(&core, id, state, decide).await };
         let moved = moved.into_actor(self);
-        AtomicResponse::new(Box::pin(moved.map(|(state, moved), actor, context| match moved {
-            Err(MoveError::NotFound) => actor.core.directory.orders.retire(&actor.id, &context.address()),
-            _ => actor.finish(state, context),
-        })))
+        let finished = moved.map(|(state, moved), actor, context| actor.finish_move(state, &moved, context));
+        AtomicResponse::new(Box::pin(finished))
     }
 }
 
@@ -206,7 +213,7 @@ async fn place_durably(core: Arc<Core>, place: Place) -> Result<Placed, PlaceErr
         let (answer, answered) = oneshot::channel();
         let ask = stock_keeper::Place { draft, emptied_cart_version, key, answer };
         core.stock_keeper.try_send(ask).map_err(|_| Failure::Overloaded)?;
-        let (refused, change) = match in_time(answered).await {
+        let (refused, change) = match answer_in_time(answered).await {
             Ok(written) => match written.change {
                 Change::OrderPlaced { order, shortages, .. } => return Ok(Placed { order, shortages }),
                 _ => return Err(Failure::InDoubt.into()),
@@ -248,11 +255,10 @@ async fn move_durably(
             Ok(None) => return (Some(Arc::clone(&order)), Ok(order)),
             Err(rejection) => return (Some(order), Err(rejection.into())),
         };
-        match core.write(moved(order, &transition)).await {
-            Ok(written) => match written.change {
-                Change::OrderMoved { order, .. } => return (Some(Arc::clone(&order)), Ok(order)),
-                _ => return (None, Err(Failure::InDoubt.into())),
-            },
+        let order = moved(order, &transition);
+        let movement = if transition.to == Status::Payed { Movement::WriteOff } else { Movement::Release };
+        match core.write(Change::OrderMoved { order: Arc::clone(&order), movement }).await {
+            Ok(_) => return (Some(Arc::clone(&order)), Ok(order)),
             Err(NotWritten::Refused { .. }) => {}
             Err(NotWritten::Failed(failure)) => return (None, Err(failure.into())),
         }
@@ -260,24 +266,20 @@ async fn move_durably(
     (None, Err(Failure::Unavailable.into()))
 }
 
-/// A refused payment is told before its refusal is answered: the money must go back.
-async fn pay_durably(core: Arc<Core>, id: OrderId, state: Option<Arc<order::Order>>) -> Moved {
-    let (mut state, paid) = move_durably(&core, id, state, order::Order::pay).await;
-    let Err(MoveError::Rejected(_)) = paid else { return (state, paid) };
+/// A refused payment is told before its refusal is answered: the money must go back. Where the refusal was
+/// decided on a stale state, it is decided again: the order may be payed since.
+async fn pay_durably(core: &Core, id: OrderId, mut state: Option<Arc<order::Order>>) -> Moved {
     for _ in 0..ATTEMPTS_MAX {
-        let mut order = match present(&core, id, state.take()).await {
-            Ok(order) => order,
-            Err(error) => return (None, Err(error)),
+        let (decided_on, paid) = move_durably(core, id, state.take(), order::Order::pay).await;
+        let (Some(mut order), Err(MoveError::Rejected(_))) = (decided_on.clone(), &paid) else {
+            return (decided_on, paid);
         };
         if order.payment_refused_at.is_some() {
             return (Some(order), paid);
         }
         Arc::make_mut(&mut order).refuse_payment(core.clock.now());
-        match core.write(Change::PaymentRefused { order }).await {
-            Ok(written) => match written.change {
-                Change::PaymentRefused { order } => return (Some(order), paid),
-                _ => return (None, Err(Failure::InDoubt.into())),
-            },
+        match core.write(Change::PaymentRefused { order: Arc::clone(&order) }).await {
+            Ok(_) => return (Some(order), paid),
             Err(NotWritten::Refused { .. }) => {}
             Err(NotWritten::Failed(failure)) => return (None, Err(failure.into())),
         }
@@ -294,8 +296,7 @@ async fn present(core: &Core, id: OrderId, known: Option<Arc<order::Order>>) -> 
     order.map(Arc::new).ok_or(MoveError::NotFound)
 }
 
-fn moved(mut order: Arc<order::Order>, transition: &Transition) -> Change {
+fn moved(mut order: Arc<order::Order>, transition: &Transition) -> Arc<order::Order> {
     Arc::make_mut(&mut order).apply(transition);
-    let movement = if transition.to == Status::Payed { Movement::WriteOff } else { Movement::Release };
-    Change::OrderMoved { order, movement }
+    order
 }

@@ -2,14 +2,14 @@
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 use crate::domain::OrderId;
-use crate::store::Store;
+use crate::store::{Store, in_time};
 
-use super::{ANSWER_MS_MAX, Failure};
+use super::Failure;
 
 /// How many ids a process takes at a time. Those left at its end are never used.
 const BLOCK_IDS: i64 = 10_000;
@@ -18,14 +18,14 @@ pub struct OrderIds {
     store: Arc<dyn Store>,
     io: Handle,
     block: Mutex<Range<i64>>,
-    /// One at a time asks for the next block; the others wait for it.
-    refill: tokio::sync::Mutex<()>,
+    /// One at a time asks for the next block; the others wait for it, and hear when it failed.
+    refill: tokio::sync::Mutex<Option<Instant>>,
 }
 
 impl OrderIds {
     #[must_use]
     pub fn new(store: Arc<dyn Store>, io: Handle) -> Self {
-        Self { store, io, block: Mutex::new(0..0), refill: tokio::sync::Mutex::new(()) }
+        Self { store, io, block: Mutex::new(0..0), refill: tokio::sync::Mutex::default() }
     }
 
     /// An id that no order has had.
@@ -36,14 +36,22 @@ impl OrderIds {
         if let Some(id) = self.take() {
             return Ok(id);
         }
-        let _one_at_a_time = self.refill.lock().await;
+        let asked_at = Instant::now();
+        let mut failed_at = self.refill.lock().await;
         if let Some(id) = self.take() {
             return Ok(id);
         }
+        if failed_at.is_some_and(|failed_at| failed_at >= asked_at) {
+            return Err(Failure::Unavailable);
+        }
         let store = Arc::clone(&self.store);
-        let limit = Duration::from_millis(ANSWER_MS_MAX);
-        let taken = self.io.spawn(async move { tokio::time::timeout(limit, store.take_order_ids(BLOCK_IDS)).await });
-        let Ok(Ok(Ok(mut block))) = taken.await else { return Err(Failure::Unavailable) };
+        let taken = self.io.spawn(async move { in_time(store.take_order_ids(BLOCK_IDS)).await });
+        let taken = taken.await.map_err(|error| error.to_string());
+        let mut block = taken.and_then(|taken| taken.map_err(|error| error.to_string())).map_err(|error| {
+            tracing::warn!(error, "no order ids could be taken from the database");
+            *failed_at = Some(Instant::now());
+            Failure::Unavailable
+        })?;
         let id = block.next().ok_or(Failure::Unavailable)?;
         *self.block.lock().unwrap_or_else(PoisonError::into_inner) = block;
         Ok(OrderId(id))

@@ -35,7 +35,7 @@ const ADOPT_MS: u64 = 5_000;
 pub struct OutboxRelay {
     /// `None` while events are on their way.
     outlet: Option<Box<dyn Outlet>>,
-    desk: Desk,
+    resources: Resources,
     journal: Addr<Journal>,
     /// The writer's last event that the outlet has taken.
     published: EventId,
@@ -48,6 +48,8 @@ pub struct OutboxRelay {
     pause_ms: u64,
     /// Waits for the end of a pause.
     resting: bool,
+    /// It is to be looked for what dead writers left, as soon as the outlet is free.
+    adopt_due: bool,
     closing: Option<oneshot::Sender<()>>,
     backlog: Arc<Backlog>,
     /// Dropped with the relay, however it ends: then the process must end too, or events would wait for
@@ -56,7 +58,7 @@ pub struct OutboxRelay {
 }
 
 /// What events are read with.
-pub struct Desk {
+pub struct Resources {
     pub store: Arc<dyn Store>,
     /// The runtime on which the store's reading connections and the outlet's sockets live.
     pub io: Handle,
@@ -110,7 +112,7 @@ impl OutboxRelay {
     #[must_use]
     pub fn new(
         outlet: Box<dyn Outlet>,
-        desk: Desk,
+        resources: Resources,
         journal: Addr<Journal>,
         published: EventId,
         backlog: Arc<Backlog>,
@@ -118,7 +120,7 @@ impl OutboxRelay {
     ) -> Self {
         Self {
             outlet: Some(outlet),
-            desk,
+            resources,
             journal,
             published,
             committed: published.seq,
@@ -126,6 +128,7 @@ impl OutboxRelay {
             window_events: WINDOW_EVENTS.1,
             pause_ms: RETRY_PAUSE_MS.0,
             resting: false,
+            adopt_due: false,
             closing: None,
             backlog,
             _lifeline: lifeline,
@@ -134,6 +137,9 @@ impl OutboxRelay {
 
     fn pump(&mut self, context: &mut Context<Self>) {
         self.backlog.events.store(self.committed - self.published.seq, Ordering::Relaxed);
+        if self.adopt_due && !self.resting && self.closing.is_none() {
+            return self.adopt_now(context);
+        }
         if self.resting || self.committed <= self.published.seq {
             return self.close_if_asked(context);
         }
@@ -144,10 +150,10 @@ impl OutboxRelay {
         if self.fresh.front().is_some_and(|event| event.id.seq == self.published.seq + 1) {
             let window = self.fresh.len().min(self.window_events as usize);
             let events = self.fresh.drain(..window).collect();
-            self.relay(hand_over_fresh(self.desk.store(), outlet, events, self.desk.clock.now()), context);
+            self.relay(hand_over_fresh(self.resources.store(), outlet, events, self.resources.clock.now()), context);
         } else {
-            let (published, now) = (self.published, self.desk.clock.now());
-            self.relay(hand_over(self.desk.store(), outlet, published, self.window_events, now), context);
+            let (published, now) = (self.published, self.resources.clock.now());
+            self.relay(hand_over(self.resources.store(), outlet, published, self.window_events, now), context);
         }
     }
 
@@ -167,7 +173,7 @@ impl OutboxRelay {
 
     /// Sockets live on the I/O runtime.
     fn relay(&mut self, relayed: impl Future<Output = Relayed> + Send + 'static, context: &mut Context<Self>) {
-        let relayed = self.desk.io.spawn(relayed).into_actor(self);
+        let relayed = self.resources.io.spawn(relayed).into_actor(self);
         context.spawn(relayed.map(|relayed, relay, context| match relayed {
             Ok(Relayed { outlet, result }) => {
                 relay.outlet = Some(outlet);
@@ -221,11 +227,15 @@ impl OutboxRelay {
     }
 
     fn adopt(&mut self, context: &mut Context<Self>) {
-        if self.resting || self.closing.is_some() {
-            return;
-        }
+        self.adopt_due = true;
+        self.pump(context);
+    }
+
+    fn adopt_now(&mut self, context: &mut Context<Self>) {
         let Some(outlet) = self.outlet.take() else { return };
-        let relayed = hand_over_abandoned(self.desk.store(), outlet, self.desk.clock.now(), self.published.writer);
+        self.adopt_due = false;
+        let relayed =
+            hand_over_abandoned(self.resources.store(), outlet, self.resources.clock.now(), self.published.writer);
         self.relay(relayed, context);
     }
 
@@ -235,7 +245,7 @@ impl OutboxRelay {
             self.closing = Some(closed);
             return;
         };
-        let close = self.desk.io.spawn(async move { outlet.close().await }).into_actor(self);
+        let close = self.resources.io.spawn(async move { outlet.close().await }).into_actor(self);
         context.spawn(close.map(|_, _, context| {
             // Whoever asked may have stopped waiting.
             let _ = closed.send(());
@@ -244,7 +254,7 @@ impl OutboxRelay {
     }
 }
 
-impl Desk {
+impl Resources {
     fn store(&self) -> Arc<dyn Store> {
         Arc::clone(&self.store)
     }

@@ -11,6 +11,8 @@ use crate::domain::order::Order;
 
 /// Some 20 MB of orders of three lines; at a hundred orders a second, the last five minutes.
 pub const SLOTS: usize = 32_768;
+/// A longer order is read again, so that the longest do not take 200 MB.
+const ITEMS_MAX: usize = 32;
 
 /// An order's slot is its number modulo their count. Numbers are handed out in sequence, and so an
 /// order gives way to the one that is placed that many orders later.
@@ -26,6 +28,9 @@ impl RecentOrders {
     }
 
     pub fn remember(&self, order: Arc<Order>) {
+        if order.items.len() > ITEMS_MAX {
+            return;
+        }
         let before = self.slot(order.id).replace(order);
         drop(before); // not under the lock
     }

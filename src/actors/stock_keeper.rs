@@ -30,8 +30,8 @@ const SHORTAGE_AGE_MS_MAX: u64 = 100;
 pub struct StockKeeper {
     shelves: HashMap<Sku, Shelves>,
     journal: Addr<Journal>,
-    /// Questions about SKUs that are being read again.
-    undecided: Vec<Question>,
+    /// Questions about SKUs that are being read again, and when they came.
+    undecided: Vec<(Instant, Question)>,
     /// Dropped with the StockKeeper, however it ends: then the process must end too.
     _lifeline: oneshot::Sender<()>,
 }
@@ -75,6 +75,8 @@ pub struct Settled {
     pub moved: Vec<ShelfDelta>,
     /// SKUs that were read again.
     pub refreshed: Vec<Sku>,
+    /// Some could not be read again.
+    pub unread: bool,
     pub shelves: Vec<(Sku, Shelf)>,
 }
 
@@ -94,7 +96,7 @@ impl StockKeeper {
         keeper
     }
 
-    fn place(&mut self, place: Place) {
+    fn place(&mut self, place: Place, asked_at: Instant) {
         let mut allocations = Vec::with_capacity(place.draft.items.len());
         let mut shortages = Vec::new();
         for item in &*place.draft.items {
@@ -110,10 +112,10 @@ impl StockKeeper {
         }
         if shortages.is_empty() {
             self.reserve(place, allocations);
-        } else if !self.read_again(shortages.iter().map(|shortage| &shortage.sku)) {
+        } else if !self.read_again(shortages.iter().map(|shortage| &shortage.sku), asked_at) {
             self.fail(place, shortages);
         } else {
-            self.undecided.push(Question::Place(place));
+            self.undecided.push((asked_at, Question::Place(place)));
         }
     }
 
@@ -148,24 +150,25 @@ impl StockKeeper {
         let _ = write.answer.send(Err(Failure::Overloaded.into()));
     }
 
-    fn edit_cart(&mut self, edit: EditCart) {
+    fn edit_cart(&mut self, edit: EditCart, asked_at: Instant) {
         let available = stock::available(self.shelves_of(&edit.line.sku));
         if available >= edit.line.count.units() {
             self.hand_over(edit.change, edit.answer);
-        } else if !self.read_again([&edit.line.sku]) {
+        } else if !self.read_again([&edit.line.sku], asked_at) {
             let refused = Refused::NotCovered { available };
             let _ = edit.answer.send(Err(NotWritten::Refused { refused, change: Box::new(edit.change) }));
         } else {
-            self.undecided.push(Question::EditCart(edit));
+            self.undecided.push((asked_at, Question::EditCart(edit)));
         }
     }
 
-    /// Whether these SKUs' shelves will be read again, because what is known of them is too old.
-    fn read_again<'a>(&self, skus: impl IntoIterator<Item = &'a Sku>) -> bool {
+    /// Whether these SKUs' shelves will be read again, because what is known of them was too old when the question
+    /// came.
+    fn read_again<'a>(&self, skus: impl IntoIterator<Item = &'a Sku>, asked_at: Instant) -> bool {
         let age_max = Duration::from_millis(SHORTAGE_AGE_MS_MAX);
         let old = |sku: &&Sku| {
             let read_at = self.shelves.get(*sku).and_then(|shelves| shelves.read_at);
-            read_at.is_none_or(|read_at| read_at.elapsed() > age_max)
+            read_at.is_none_or(|read_at| read_at + age_max < asked_at)
         };
         let old: Vec<Sku> = skus.into_iter().filter(old).cloned().collect();
         !old.is_empty() && self.journal.try_send(journal::Refresh(old)).is_ok()
@@ -189,16 +192,22 @@ impl StockKeeper {
         for (sku, shelf) in settled.shelves {
             self.shelves.entry(sku).or_default().see(shelf);
         }
-        if settled.refreshed.is_empty() {
+        if settled.refreshed.is_empty() && !settled.unread {
             return;
         }
         for sku in settled.refreshed {
             self.shelves.entry(sku).or_default().read_at = Some(Instant::now());
         }
-        for question in std::mem::take(&mut self.undecided) {
+        for (asked_at, question) in std::mem::take(&mut self.undecided) {
             match question {
-                Question::Place(place) => self.place(place),
-                Question::EditCart(edit) => self.edit_cart(edit),
+                Question::Place(Place { answer, .. }) | Question::EditCart(EditCart { answer, .. })
+                    if settled.unread =>
+                {
+                    // Whoever asked may have stopped waiting.
+                    let _ = answer.send(Err(Failure::Unavailable.into()));
+                }
+                Question::Place(place) => self.place(place, asked_at),
+                Question::EditCart(edit) => self.edit_cart(edit, asked_at),
             }
         }
     }
@@ -251,7 +260,8 @@ impl Settled {
 
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.reserved.is_empty() && self.moved.is_empty() && self.refreshed.is_empty() && self.shelves.is_empty()
+        let Self { reserved, moved, refreshed, unread, shelves } = self;
+        reserved.is_empty() && moved.is_empty() && refreshed.is_empty() && !unread && shelves.is_empty()
     }
 }
 
@@ -271,7 +281,7 @@ impl Handler<Place> for StockKeeper {
     type Result = ();
 
     fn handle(&mut self, place: Place, _: &mut Self::Context) {
-        self.place(place);
+        self.place(place, Instant::now());
     }
 }
 
@@ -279,7 +289,7 @@ impl Handler<EditCart> for StockKeeper {
     type Result = ();
 
     fn handle(&mut self, edit: EditCart, _: &mut Self::Context) {
-        self.edit_cart(edit);
+        self.edit_cart(edit, Instant::now());
     }
 }
 

@@ -15,7 +15,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::config::{Flags, ServeFlags, Settings};
+use crate::config::{Flags, ServeFlags, Settings, log_filter};
 use crate::notifications::asyncapi;
 use crate::{http, store, telemetry};
 
@@ -58,8 +58,11 @@ enum Command {
         /// What clients must send; without it, every token is right.
         #[arg(long, value_name = "TOKEN", env = "PRODUCT_SERVICE_TOKEN", hide_env_values = true)]
         token: Option<SecretString>,
+        /// What to log: `info`, `loms=debug`, … [default: info]
+        #[arg(long, value_name = "FILTER", env = "LOMS_LOG")]
+        log: Option<String>,
     },
-    /// Consumes events from RabbitMQ and tells users of them.
+    /// Consumes events from RabbitMQ and notifies users.
     Notifications {
         #[command(subcommand)]
         command: Option<Notifications>,
@@ -115,8 +118,8 @@ pub async fn run(command_line: CommandLine) -> anyhow::Result<bool> {
             let flags = ServeFlags::of(Flags { database_url, ..Flags::default() });
             replay::system::run_and_report(&arguments, load(&flags)?).await
         }
-        Command::ProductService { listen, catalog, token } => {
-            telemetry::log("info")?;
+        Command::ProductService { listen, catalog, token, log } => {
+            telemetry::log(&log_filter(log.as_deref()))?;
             product_service::run(listen, catalog.as_deref(), token).await?;
             Ok(true)
         }

@@ -21,7 +21,7 @@ pub async fn run(settings: &Settings, store: Arc<dyn Store>) -> anyhow::Result<(
     let url = settings.amqp_url.as_ref().context("AMQP_URL is missing: without it `loms serve` notifies by itself")?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let notifier = Notifier::new(settings.channels.open(settings.currency, &clock)?, store.clone(), clock.clone());
-    let desk = consumer::Desk { notifier, store, clock, currency: settings.currency.code().to_owned() };
+    let resources = consumer::Resources { notifier, store, clock, currency: settings.currency.code().to_owned() };
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let stop = async move {
@@ -30,8 +30,8 @@ pub async fn run(settings: &Settings, store: Arc<dyn Store>) -> anyhow::Result<(
             _ = interrupt.recv() => {}
         }
     };
-    consumer::run(url, &desk, stop).await;
-    desk.store.close().await;
+    consumer::run(url, &resources, stop).await;
+    resources.store.close().await;
     Ok(())
 }
 

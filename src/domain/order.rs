@@ -64,7 +64,6 @@ pub struct Item {
 /// One step of an order's life: the event that is stored with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transition {
-    pub from: Status,
     pub to: Status,
     /// The order's version after it.
     pub version: i32,
@@ -143,13 +142,13 @@ impl Order {
 
     /// The stock of every item is reserved: the order awaits payment.
     pub fn reserve(&mut self) {
-        self.apply(&Transition { to: Status::AwaitingPayment, ..self.transition_from_new(None) });
+        self.apply(&self.transition(Status::AwaitingPayment, self.created_at, None));
     }
 
     /// The stock does not cover the order.
     pub fn fail(&mut self, shortages: &[Shortage]) {
-        let reason = Some(shortage_reason(shortages));
-        self.apply(&Transition { to: Status::Failed, ..self.transition_from_new(reason) });
+        let reason = shortage_reason(shortages);
+        self.apply(&self.transition(Status::Failed, self.created_at, Some(&reason)));
     }
 
     /// Back to `new`: what was decided could not be kept.
@@ -220,11 +219,7 @@ impl Order {
     /// Time that went backwards between two steps does not go into the history.
     fn transition(&self, to: Status, now: Time, reason: Option<&str>) -> Transition {
         let at = now.max(self.updated_at);
-        Transition { from: self.status, to, version: self.version + 1, at, reason: reason.map(str::to_owned) }
-    }
-
-    fn transition_from_new(&self, reason: Option<String>) -> Transition {
-        Transition { from: Status::New, to: Status::New, version: 2, at: self.created_at, reason }
+        Transition { to, version: self.version + 1, at, reason: reason.map(str::to_owned) }
     }
 }
 

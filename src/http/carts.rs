@@ -10,7 +10,8 @@ use crate::actors::cart::{Cart, EditError, Execute, Purchase};
 use crate::actors::order::{PlaceError, Placed};
 use crate::actors::{self, ATTEMPTS_MAX, Failure};
 use crate::domain::cart::{self, Command};
-use crate::domain::{Count, Money, OrderId, Sku, UserId};
+use crate::domain::ids::Invalid;
+use crate::domain::{Count, Money, Sku, UserId};
 use crate::products::{Product, ProductError};
 use crate::store::{Keyed, Outcome};
 
@@ -89,7 +90,7 @@ pub async fn add_item(
     let keyed = key_of(&request, &body.bytes)?;
     let act = async |key| {
         let cart = add(&api, &user, sku, count, key).await?;
-        cart_response(&api, &user, &cart).await
+        changed_cart_response(&api, &user, &cart).await
     };
     let replay = async |outcome| match outcome {
         Outcome::Cart { version, lines } => cart_response(&api, &user, &Outcome::cart(version, lines)).await,
@@ -114,7 +115,7 @@ pub async fn set_item(
     require_product(&api, &sku).await?;
     require_countable_total(&api, &user, command.clone()).await?;
     let cart = edit(&api, &user, command, None).await.map_err(|error| Problem::of_edit(error, &sku))?;
-    cart_response(&api, &user, &cart).await
+    changed_cart_response(&api, &user, &cart).await
 }
 
 /// Removes units of a SKU from a cart, or the whole line.
@@ -128,12 +129,18 @@ pub async fn remove_item(
 ) -> Result<HttpResponse, Problem> {
     let user = request::user(&path.0)?;
     let sku = request::sku(&path.1)?;
-    let invalid = |_| Problem::invalid("count", crate::domain::ids::Invalid::Count);
-    let units = removal.count.as_deref().map(str::parse::<i64>).transpose();
-    let units = units.map_err(|_| Problem::invalid("count", crate::domain::ids::Invalid::Count))?;
-    let count = units.map(Count::new).transpose().map_err(invalid)?;
+    let units = |text: &str| text.parse().ok().and_then(|units| Count::new(units).ok());
+    let count = removal.count.as_deref().map(|text| units(text).ok_or(Problem::invalid("count", Invalid::Count)));
+    let count = count.transpose()?;
+    let shown = require_countable_total(&api, &user, Command::Remove { sku: sku.clone(), count }).await;
+    // What is no longer sold is in nobody's way who takes it out, or something else.
+    if let Err(problem) = shown
+        && problem.is_unavailable()
+    {
+        return Err(problem);
+    }
     let cart = remove(&api, &user, sku, count).await?;
-    cart_response(&api, &user, &cart).await
+    changed_cart_response(&api, &user, &cart).await
 }
 
 /// What a cart holds.
@@ -266,10 +273,11 @@ where
         Ok(products) => return Ok(products),
         Err(error) => error,
     };
-    if matches!(error, ProductError::Unknown) {
-        for sku in skus() {
-            api.products.get(sku).await.map_err(|error| Problem::of_product(&error, sku))?;
-        }
+    if error == ProductError::Unknown
+        && let Ok(found) = api.products.get_each(skus().cloned().collect()).await
+        && let Some((sku, _)) = skus().zip(&found).find(|(_, product)| product.is_none())
+    {
+        return Err(Problem::unknown_sku(sku));
     }
     Err(Problem::products_unavailable())
 }
@@ -278,12 +286,13 @@ async fn require_product(api: &Api, sku: &Sku) -> Result<(), Problem> {
     api.products.get(sku).await.map(drop).map_err(|error| Problem::of_product(&error, sku))
 }
 
-/// Refuses what would make a cart that cannot be shown, before it is written.
+/// Refuses what would make a cart that cannot be shown, before it is written: its prices must be there, and add up.
 async fn require_countable_total(api: &Api, user: &UserId, command: Command) -> Result<(), Problem> {
     let held = held(api, user).await?;
-    let Some(edit) = held.decide(command)? else { return Ok(()) };
     let mut cart = Arc::unwrap_or_clone(held);
-    cart.apply(edit);
+    if let Some(edit) = cart.decide(command)? {
+        cart.apply(edit);
+    }
     let products = products_of(api, &cart).await?;
     Money::total(cart.lines().iter().zip(&products).map(|(line, product)| (product.price, line.count)))?;
     Ok(())
@@ -293,6 +302,11 @@ async fn edit(api: &Api, user: &UserId, command: Command, key: Option<Keyed>) ->
     let start = || Cart::new(user.clone(), Arc::clone(&api.core));
     let edited = api.core.directory.carts.send(user, Execute { command, key }, start).await;
     edited.unwrap_or(Err(Failure::InDoubt.into()))
+}
+
+/// What the cart holds after a change. Its prices were there before, and mostly still are.
+async fn changed_cart_response(api: &Api, user: &UserId, cart: &cart::Cart) -> Result<HttpResponse, Problem> {
+    cart_response(api, user, cart).await.map_err(Problem::after_a_change)
 }
 
 async fn cart_response(api: &Api, user: &UserId, cart: &cart::Cart) -> Result<HttpResponse, Problem> {
@@ -311,9 +325,4 @@ async fn cart_response(api: &Api, user: &UserId, cart: &cart::Cart) -> Result<Ht
         currency: api.currency.code(),
     };
     Ok(json(HttpResponse::Ok(), &body))
-}
-
-/// Where a new order is to be found.
-pub fn location(id: OrderId) -> String {
-    format!("/orders/{id}")
 }

@@ -4,6 +4,7 @@ use actix_web::{HttpResponse, get, put, web};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::actors::Failure;
 use crate::domain::UserId;
 use crate::domain::contact::{Contact, Email, Locale};
 use crate::store::notification_log::{Notification, NotificationFilter};
@@ -85,9 +86,9 @@ pub async fn list_notifications(api: Shared, page: web::Query<Page>) -> Result<H
     let limit = request::limit(page.limit.as_deref(), PAGE_NOTIFICATIONS)?;
     let id = |text: &str| text.parse().map_err(|_| Problem::invalid("after", "is not a notification id"));
     let before = page.after.as_deref().map(id).transpose()?;
-    let filter = NotificationFilter { user, before, limit };
-    let listed = api.core.read(move |store| async move { store.notifications(&filter).await }).await?;
-    let next = if listed.len() == limit as usize { listed.last().map(|last| last.id) } else { None };
+    let filter = NotificationFilter { user, before, limit: limit + 1 };
+    let mut listed = api.core.read(move |store| async move { store.notifications(&filter).await }).await?;
+    let next = request::last_before_more(&mut listed, limit as usize).map(|last| last.id);
     let notifications = listed.iter().map(body_of).collect();
     Ok(json(HttpResponse::Ok(), &Notifications { notifications, next }))
 }
@@ -108,7 +109,9 @@ pub async fn set_contact(
         &ContactBody { user: user.as_str(), email: contact.email.as_str(), locale: contact.locale.as_str() },
     );
     let now = api.core.clock.now();
-    api.core.read(move |store| async move { store.set_contact(&user, &contact, now).await }).await?;
+    let set = api.core.read(move |store| async move { store.set_contact(&user, &contact, now).await }).await;
+    // What has failed may be written all the same: its answer may be what was lost.
+    set.map_err(|_| Failure::InDoubt)?;
     Ok(answer)
 }
 

@@ -15,7 +15,7 @@ use crate::domain::{Count, LINES_MAX, OrderId, Sku, UserId};
 use crate::store::{Keyed, OrderFilter, Outcome};
 
 use super::answer::{json, rfc3339};
-use super::carts::{NewItem, location, products};
+use super::carts::{NewItem, products};
 use super::idempotency::{key_of, once};
 use super::problem::Problem;
 use super::request::{self, JsonBody};
@@ -143,10 +143,11 @@ pub async fn show_order(api: Shared, path: web::Path<String>) -> Result<HttpResp
 #[utoipa::path(tag = "LOMS", params(Page), responses((status = 200, body = Orders), Problems))]
 #[get("/orders")]
 pub async fn list_orders(api: Shared, page: web::Query<Page>) -> Result<HttpResponse, Problem> {
-    let filter = filter(&page)?;
+    let mut filter = filter(&page)?;
     let limit = filter.limit as usize;
-    let orders = api.core.read(move |store| async move { store.orders(&filter).await }).await?;
-    let next = if orders.len() == limit { orders.last().map(|order| order.id.0) } else { None };
+    filter.limit += 1;
+    let mut orders = api.core.read(move |store| async move { store.orders(&filter).await }).await?;
+    let next = request::last_before_more(&mut orders, limit).map(|order| order.id.0);
     let orders = orders.iter().map(|order| body_of(&api, order)).collect();
     Ok(json(HttpResponse::Ok(), &Orders { orders, next }))
 }
@@ -270,7 +271,7 @@ pub fn placed_response(api: &Api, placed: &Placed) -> HttpResponse {
     let order = &placed.order;
     if placed.shortages.is_empty() {
         let mut created = HttpResponse::Created();
-        created.insert_header((LOCATION, location(order.id)));
+        created.insert_header((LOCATION, format!("/orders/{}", order.id)));
         json(created, &body_of(api, order))
     } else {
         Problem::order_out_of_stock(order.id, &placed.shortages).error_response()

@@ -140,12 +140,21 @@ impl Problem {
     }
 
     pub fn overloaded() -> Self {
-        let detail = "too many requests are under way; nothing was changed";
+        Self::too_much("too many requests are under way; nothing was changed")
+    }
+
+    fn too_much(detail: &str) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Too much at once", detail)
     }
 
     pub fn unavailable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "A part of the system is away", detail)
+    }
+
+    /// The answer to a change that was made and cannot be shown.
+    pub fn after_a_change(mut self) -> Self {
+        self.detail = format!("the cart was changed, but cannot be shown: {}", self.detail);
+        self
     }
 
     pub fn is_unavailable(&self) -> bool {
@@ -216,8 +225,7 @@ impl From<PlaceError> for Problem {
         match error {
             PlaceError::Failed(failure) => failure.into(),
             PlaceError::KeyTaken => Self::key_reused(),
-            // Decided again and again, and each time the cart had changed.
-            PlaceError::CartChanged => Self::overloaded(),
+            PlaceError::CartChanged => Self::too_much("the cart was changed each time; nothing was bought"),
         }
     }
 }

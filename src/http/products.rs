@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::Sku;
 use crate::domain::stock::Shelf;
-use crate::products::{Product, ProductError};
+use crate::products::{Listed, Product};
 
 use super::answer::json;
 use super::problem::Problem;
@@ -50,20 +50,14 @@ struct ProductBody<'a> {
 pub async fn list_products(api: Shared, page: web::Query<Page>) -> Result<HttpResponse, Problem> {
     let limit = request::limit(page.limit.as_deref(), PAGE_PRODUCTS)? as usize;
     let after = page.after.as_deref().map(|text| Sku::parse(text).map_err(|error| Problem::invalid("after", error)));
-    let listed = api.products.list(after.transpose()?.as_ref(), limit).await;
-    let skus = listed.map_err(|_| Problem::products_unavailable())?;
-    let mut found: Vec<(&Sku, Product)> = Vec::with_capacity(skus.len());
-    for sku in &skus {
-        match api.products.get(sku).await {
-            Ok(product) => found.push((sku, product)),
-            // Taken out of the list meanwhile.
-            Err(ProductError::Unknown) => {}
-            Err(ProductError::Unavailable) => return Err(Problem::products_unavailable()),
-        }
-    }
+    let unavailable = |_| Problem::products_unavailable();
+    let Listed { skus, more } = api.products.list(after.transpose()?.as_ref(), limit).await.map_err(unavailable)?;
+    let found = api.products.get_each(skus.clone()).await.map_err(unavailable)?;
     let shelves = stocks::shelves(&api, skus.clone()).await?;
-    let products = found.iter().map(|(sku, product)| body_of(sku, product, &shelves)).collect();
-    let next = if skus.len() == limit { skus.last().map(Sku::as_str) } else { None };
+    // One without a product was taken out of the list meanwhile.
+    let found = skus.iter().zip(&found).filter_map(|(sku, product)| Some((sku, product.as_ref()?)));
+    let products = found.map(|(sku, product)| body_of(sku, product, &shelves)).collect();
+    let next = skus.last().filter(|_| more).map(Sku::as_str);
     Ok(json(HttpResponse::Ok(), &Products { products, next }))
 }
 

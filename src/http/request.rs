@@ -191,3 +191,11 @@ pub fn limit(text: Option<&str>, limits: (u32, u32)) -> Result<u32, Problem> {
         Some(_) => Err(Problem::invalid("limit", format_args!("must be a whole number from 1 to {}", limits.1))),
     }
 }
+
+/// Of a list that was read with one entry more than a page has: takes that one off, and gives the last entry of
+/// the page, after which the next page starts. `None` on the last page.
+pub fn last_before_more<T>(read: &mut Vec<T>, limit: usize) -> Option<&T> {
+    let more = read.len() > limit;
+    read.truncate(limit);
+    read.last().filter(|_| more)
+}

@@ -46,7 +46,7 @@ enum ConsumerError {
 }
 
 /// What is needed to work events off.
-pub struct Desk {
+pub struct Resources {
     pub notifier: Notifier,
     pub store: Arc<dyn Store>,
     pub clock: Arc<dyn Clock>,
@@ -56,20 +56,20 @@ pub struct Desk {
 
 /// Consumes until `stop` comes true; whatever fails is tried again. What is in hand by then is told,
 /// recorded and acknowledged: torn off in between, it would be told twice.
-pub async fn run(url: &SecretString, desk: &Desk, stop: impl Future<Output = ()>) {
+pub async fn run(url: &SecretString, resources: &Resources, stop: impl Future<Output = ()>) {
     let stop = stop.shared();
     let too_late = stop.clone().then(|()| tokio::time::sleep(Duration::from_millis(FINISH_MS_MAX)));
     tokio::select! {
-        () = work_until(stop, url, desk) => {}
+        () = work_until(stop, url, resources) => {}
         () = too_late => tracing::warn!("what is in hand cannot be finished in time; it may be told again"),
     }
 }
 
-async fn work_until(stop: impl Future<Output = ()> + Clone, url: &SecretString, desk: &Desk) {
+async fn work_until(stop: impl Future<Output = ()> + Clone, url: &SecretString, resources: &Resources) {
     let mut stopped = std::pin::pin!(stop.clone());
     let mut pause_ms = RETRY_PAUSE_MS.0;
     loop {
-        let Err(failure) = consume(stop.clone(), url, desk).await else { return };
+        let Err(failure) = consume(stop.clone(), url, resources).await else { return };
         tracing::warn!(error = %failure.error, "the queue cannot be consumed; trying again");
         pause_ms = if failure.had_begun { RETRY_PAUSE_MS.0 } else { RETRY_PAUSE_MS.1.min(2 * pause_ms) };
         tokio::select! {
@@ -85,7 +85,11 @@ struct ConsumeFailure {
     had_begun: bool,
 }
 
-async fn consume(stop: impl Future<Output = ()>, url: &SecretString, desk: &Desk) -> Result<(), ConsumeFailure> {
+async fn consume(
+    stop: impl Future<Output = ()>,
+    url: &SecretString,
+    resources: &Resources,
+) -> Result<(), ConsumeFailure> {
     let mut stop = std::pin::pin!(stop);
     let early = |error: BrokerError| ConsumeFailure { error: error.into(), had_begun: false };
     let broker = tokio::select! {
@@ -99,7 +103,7 @@ async fn consume(stop: impl Future<Output = ()>, url: &SecretString, desk: &Desk
             () = &mut stop => break,
             first = consumer.next() => first,
         };
-        let worked = work_off(first, &broker, &mut consumer, desk).await;
+        let worked = work_off(first, &broker, &mut consumer, resources).await;
         worked.map_err(|error| ConsumeFailure { error, had_begun: true })?;
     }
     // Acknowledgements that are on their way arrive first.
@@ -119,7 +123,7 @@ async fn work_off(
     first: Option<lapin::Result<Delivery>>,
     broker: &Broker,
     consumer: &mut Consumer,
-    desk: &Desk,
+    resources: &Resources,
 ) -> Result<(), ConsumerError> {
     let mut deliveries = vec![first.ok_or(ConsumerError::Cancelled)?.map_err(BrokerError::from)?];
     while let Some(Some(delivery)) = consumer.next().now_or_never() {
@@ -146,7 +150,7 @@ async fn work_off(
             Err(error) => elsewhere.push(parked(delivery, &error.to_string())),
         }
     }
-    let mut verdicts: Vec<_> = notify(&desk.notifier, &events).await.into_iter().map(Some).collect();
+    let mut verdicts: Vec<_> = notify(&resources.notifier, &events).await.into_iter().map(Some).collect();
     for (delivery, at) in of_events {
         // Of several deliveries of one event the first goes on its way, and the others end here.
         match verdicts[at].take() {
@@ -156,7 +160,8 @@ async fn work_off(
         }
     }
     for mark in marks {
-        elsewhere.extend(resend::go_on(&mark.data, &*desk.store, &desk.currency, desk.clock.now()).await?);
+        elsewhere
+            .extend(resend::go_on(&mark.data, &*resources.store, &resources.currency, resources.clock.now()).await?);
     }
     broker.publish(elsewhere).await?;
     let Some(last) = deliveries.last() else { return Ok(()) };

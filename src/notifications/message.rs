@@ -14,8 +14,8 @@ pub const CONTENT_TYPE: &str = "application/cloudevents+json";
 pub const SCHEMA: &str = "urn:loms:order-event:1";
 /// Where events come from.
 pub const SOURCE: &str = "/loms";
-/// No event is larger: 2,000 lines with long names have less than half of it.
-pub const BYTES_MAX: usize = 1024 * 1024;
+/// No event is larger, not even one of 2,000 lines with the longest SKUs and names. RabbitMQ takes 16 MiB.
+pub const BYTES_MAX: usize = 15 * 1024 * 1024;
 const SPEC_VERSION: &str = "1.0";
 /// An event's type goes on with its name.
 pub const TYPE_PREFIX: &str = "loms.order.";
@@ -205,6 +205,19 @@ mod tests {
         assert_eq!(json["id"], "3-42");
         assert_eq!(json["type"], "loms.order.cancelled");
         assert_eq!(json["data"]["previous_status"], "awaiting_payment");
+    }
+
+    #[test]
+    fn the_largest_event_is_read() {
+        let item = |number: usize| {
+            let sku = format!("{number:06}{}", "𝔸".repeat(58));
+            let name = "𝔸".repeat(1_000);
+            Item { sku: Sku::parse(&sku).expect("a SKU"), name: name.into(), ..event().items[0].clone() }
+        };
+        let largest = OrderEvent { items: (0..2_000).map(item).collect(), ..event() };
+        let bytes = write(&largest, "RUB");
+        assert!(bytes.len() > 8 * 1024 * 1024, "{} bytes", bytes.len());
+        assert_eq!(read(&bytes), Ok(largest));
     }
 
     #[test]

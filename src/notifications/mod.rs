@@ -30,7 +30,7 @@ pub trait Outlet: Send {
     /// be taken; all of them will be offered again.
     ///
     /// # Errors
-    /// [`OutletError`], within a limited time.
+    /// [`OutletError`].
     async fn deliver(&mut self, events: &[OrderEvent], offer: Offer) -> Result<(), OutletError>;
 
     /// Ends connections in good order.

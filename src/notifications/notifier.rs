@@ -6,8 +6,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::TimeDelta;
+use futures_util::future::join_all;
 
 use crate::clock::Clock;
 use crate::domain::contact::Contact;
@@ -22,6 +24,14 @@ use super::topology::RETRY_QUEUES;
 /// After so many attempts, the first and one after each delay, an event is given up.
 pub const ATTEMPTS_MAX: u32 = 4;
 const _: () = assert!(ATTEMPTS_MAX as usize == RETRY_QUEUES.len() + 1);
+
+/// So many notifications are under way at once. All events of an order are in the same lane, so that its user
+/// hears of them in their order.
+pub const LANES: usize = 16;
+/// So many events are recorded at once where a channel takes its time: what a kill comes in between is sent again.
+const PART_EVENTS: usize = 100;
+/// Pause between two attempts to record, rising from the first to the second.
+const RECORD_PAUSE_MS: (u64, u64) = (100, 5_000);
 
 pub struct Notifier {
     channels: Vec<Box<dyn Channel>>,
@@ -54,11 +64,22 @@ impl Notifier {
         Self { channels, log, clock }
     }
 
-    /// Tells of each of the events where that was not done yet; a verdict for each, in their order.
+    /// Tells of each of the events where that was not done yet; a verdict for each, in their order. What was sent is
+    /// recorded before this returns, however long the database does not take it.
     ///
     /// # Errors
-    /// [`StoreError`]: nothing is recorded, and the same events may come again.
+    /// [`StoreError`]: what is known of some of the events cannot be read, and nobody was told of them. All may come
+    /// again.
     pub async fn notify(&self, events: &[OrderEvent], source: Source) -> Result<Vec<Verdict>, StoreError> {
+        let part = if self.channels.iter().all(|channel| channel.is_local()) { usize::MAX } else { PART_EVENTS };
+        let mut verdicts = Vec::with_capacity(events.len());
+        for part in events.chunks(part) {
+            verdicts.extend(self.notify_part(part, source).await?);
+        }
+        Ok(verdicts)
+    }
+
+    async fn notify_part(&self, events: &[OrderEvent], source: Source) -> Result<Vec<Verdict>, StoreError> {
         let offer = match source {
             Source::Outbox(offer) => offer,
             Source::Broker => Offer::Again,
@@ -73,31 +94,57 @@ impl Notifier {
         let known: HashMap<(EventId, &str), (Told, u32)> =
             known.iter().map(|row| ((row.event, row.channel.as_str()), (row.told, row.attempts))).collect();
         let contacts = self.contacts(events).await?;
-        let mut verdicts = Vec::with_capacity(events.len());
-        let mut attempts = Vec::new();
-        for event in events {
-            let mut verdict = Verdict::Done;
-            for channel in self.channels.iter().filter(|_| is_told(event)) {
-                let before = known.get(&(event.id, channel.name())).copied();
-                if matches!(before, Some((Told::Sent | Told::Skipped, _))) {
-                    continue;
-                }
-                let number = match before {
-                    // An operator has put it back: it starts anew.
-                    Some((Told::Failed, _)) | None => 1,
-                    Some((_, attempts)) => attempts + 1,
-                };
-                let sent = channel.send(event, contacts.get(&event.user)).await;
-                let attempt = self.attempt(event, channel.name(), number, sent, source);
-                verdict = verdict.and(&attempt);
-                attempts.push(attempt);
-            }
-            verdicts.push(verdict);
+        let lanes = (0..LANES).map(|lane| self.send_lane(lane, events, &known, &contacts, source));
+        let mut made = join_all(lanes).await.concat();
+        made.sort_by_key(|(at, _)| *at);
+        let mut verdicts = vec![Verdict::Done; events.len()];
+        for (at, attempt) in &made {
+            verdicts[*at] = std::mem::replace(&mut verdicts[*at], Verdict::Done).and(attempt);
         }
+        let attempts: Vec<Attempt<'_>> = made.into_iter().map(|(_, attempt)| attempt).collect();
         if !attempts.is_empty() {
-            in_time(self.log.record(&attempts, offer)).await?;
+            self.record(&attempts, offer).await;
         }
         Ok(verdicts)
+    }
+
+    /// Tries until the database takes it: whoever was told must not be told again.
+    async fn record(&self, attempts: &[Attempt<'_>], mut offer: Offer) {
+        let mut pause_ms = RECORD_PAUSE_MS.0;
+        while let Err(error) = in_time(self.log.record(attempts, offer)).await {
+            tracing::warn!(%error, "the database does not take who was notified; trying again");
+            // The answer may be all that was lost.
+            offer = Offer::Again;
+            tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+            pause_ms = RECORD_PAUSE_MS.1.min(2 * pause_ms);
+        }
+    }
+
+    /// Notifies of the events of every order in this lane, one after another. Gives each attempt with the
+    /// place of its event.
+    async fn send_lane<'a>(
+        &self,
+        lane: usize,
+        events: &'a [OrderEvent],
+        known: &HashMap<(EventId, &str), (Told, u32)>,
+        contacts: &HashMap<UserId, Contact>,
+        source: Source,
+    ) -> Vec<(usize, Attempt<'a>)> {
+        let mut attempts = Vec::new();
+        for (at, event) in events.iter().enumerate().filter(|(_, event)| is_told(event) && lane_of(event) == lane) {
+            for channel in &self.channels {
+                let before = known.get(&(event.id, channel.name())).copied();
+                let number = match before {
+                    Some((Told::Sent | Told::Skipped, _)) => continue,
+                    // An operator has put it back: it starts anew.
+                    Some((Told::Failed, _)) | None => 1,
+                    Some((Told::Waiting, attempts)) => attempts + 1,
+                };
+                let sent = channel.send(event, contacts.get(&event.user)).await;
+                attempts.push((at, self.attempt(event, channel.name(), number, sent, source)));
+            }
+        }
+        attempts
     }
 
     async fn contacts(&self, events: &[OrderEvent]) -> Result<HashMap<UserId, Contact>, StoreError> {
@@ -154,9 +201,16 @@ pub(super) fn is_told(event: &OrderEvent) -> bool {
     event.status != NOT_TOLD
 }
 
+fn lane_of(event: &OrderEvent) -> usize {
+    usize::try_from(event.order.0.unsigned_abs() % LANES as u64).unwrap_or_default()
+}
+
 /// As late as the broker would bring it again.
 fn next_attempt_at(now: Time, attempts: u32) -> Time {
     let last = RETRY_QUEUES.len() - 1;
     let at = usize::try_from(attempts.saturating_sub(1)).unwrap_or(last).min(last);
     now + TimeDelta::milliseconds(RETRY_QUEUES[at].delay_ms)
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,6 +33,9 @@ pub const RETRY_QUEUES: [RetryQueue; 3] = [
 const QUEUE_MESSAGES_MAX: i64 = 1_000_000;
 /// A message that was given back this often, because its consumers died, is parked.
 const DELIVERIES_MAX: i64 = 20;
+/// Whoever looks through the parking queue gives back what is to stay. Never: without a limit, RabbitMQ 4 takes 20
+/// and throws away what was looked at more often; 3.10 has no word for none.
+const PARKED_DELIVERIES_MAX: i64 = 1_000_000_000;
 
 pub struct RetryQueue {
     pub name: &'static str,
@@ -44,6 +47,7 @@ struct Queue {
     arguments: Vec<(&'static str, Argument)>,
 }
 
+#[derive(Clone)]
 enum Argument {
     Text(&'static str),
     Number(i64),
@@ -145,7 +149,10 @@ fn queues() -> Vec<Queue> {
             .flatten()
             .collect(),
         },
-        Queue { name: PARKING_QUEUE, arguments: durable() },
+        Queue {
+            name: PARKING_QUEUE,
+            arguments: [durable(), vec![("x-delivery-limit", Argument::Number(PARKED_DELIVERIES_MAX))]].concat(),
+        },
     ];
     queues.extend(RETRY_QUEUES.into_iter().map(|retry| {
         let delay = vec![("x-message-ttl", Argument::Number(retry.delay_ms))];

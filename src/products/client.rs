@@ -30,7 +30,7 @@ use super::limits::{CALLS_IN_FLIGHT_MAX, Limits, PAGES_REMEMBERED_MAX, PRODUCTS_
 use super::limits::{PRICE_AGE_MS_MAX, PRICE_FRESH_MS_MAX, REFRESH_WAIT_MS_MAX, UNKNOWN_AGE_MS_MAX};
 use super::remembered::{Ageing, Freshness, Known, Remembered};
 use super::service::Service;
-use super::{Product, ProductError, State};
+use super::{Listed, Product, ProductError, State};
 use crate::domain::Sku;
 
 /// Asks a ProductService. Cheap to clone; all clones share one memory and one set of limits.
@@ -42,7 +42,7 @@ pub struct Client {
 struct Parts {
     service: Arc<Service>,
     products: Remembered<Sku, Option<Product>>,
-    pages: Remembered<Page, Arc<[Sku]>>,
+    pages: Remembered<Page, Arc<Listed>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -91,22 +91,17 @@ impl Client {
         known.value.ok_or(ProductError::Unknown)
     }
 
-    /// The products in the order in which they were asked for.
+    /// The products in the order in which they were asked for; `None` for a SKU that has none.
     ///
     /// # Errors
-    /// That of the first SKU that has no product, and [`ProductError::Unavailable`] where they
-    /// could not all be learnt within [`QUESTIONS_MS_MAX`].
-    pub async fn get_all(&self, skus: Vec<Sku>) -> Result<Vec<Product>, ProductError> {
+    /// [`ProductError::Unavailable`] where they could not all be learnt within [`QUESTIONS_MS_MAX`].
+    pub async fn get_each(&self, skus: Vec<Sku>) -> Result<Vec<Option<Product>>, ProductError> {
         // No more at a time than can be asked at a time, so that a long cart takes its place
         // among the others and not all places.
         let all = stream::iter(skus)
             .map(|sku| {
                 let client = self.clone();
-                async move {
-                    let known = client.known(&sku).await?;
-                    // Here and not only below: there is no use in asking for the others.
-                    if known.value.is_some() { Ok(known) } else { Err(ProductError::Unknown) }
-                }
+                async move { client.known(&sku).await }
             })
             .buffered(CALLS_IN_FLIGHT_MAX)
             .try_collect::<Vec<Known<Option<Product>>>>();
@@ -116,19 +111,19 @@ impl Client {
         if found.iter().any(|known| self.shared.products.freshness(known) == Freshness::TooOld) {
             return Err(ProductError::Unavailable);
         }
-        found.into_iter().map(|known| known.value.ok_or(ProductError::Unknown)).collect()
+        Ok(found.into_iter().map(|known| known.value).collect())
     }
 
     /// At most `count` SKUs that follow `after`, in the order of the service.
     ///
     /// # Errors
     /// [`ProductError::Unavailable`], within [`super::QUESTION_MS_MAX`].
-    pub async fn list(&self, after: Option<&Sku>, count: usize) -> Result<Vec<Sku>, ProductError> {
+    pub async fn list(&self, after: Option<&Sku>, count: usize) -> Result<Listed, ProductError> {
         let page = Page { after: after.cloned(), count };
         let service = &self.shared.service;
         let question = || Arc::clone(service).page(after.cloned(), count);
         let known = self.shared.pages.get(&page, |wait_max| service.admit(wait_max), question).await;
-        Ok(known.ok_or(ProductError::Unavailable)?.value.to_vec())
+        Ok(Listed::clone(&known.ok_or(ProductError::Unavailable)?.value))
     }
 
     /// [`State::Asking`] or [`State::LeftAlone`]; asks nobody.
@@ -158,7 +153,7 @@ impl Ageing for Option<Product> {
 }
 
 /// Pages hold no prices; they follow the same rule so that there is only one.
-impl Ageing for Arc<[Sku]> {
+impl Ageing for Arc<Listed> {
     fn freshness(&self, age: Duration, limits: &Limits) -> Freshness {
         freshness_of_prices(age, limits)
     }

@@ -19,7 +19,8 @@ pub const QUESTIONS_WAITING_MAX: usize = 1_000;
 /// One call over HTTP, to the last byte of its answer.
 pub const CALL_MS_MAX: u64 = 900;
 pub const CALLS_IN_FLIGHT_MAX: usize = 5;
-pub const CALLS_PER_SECOND_MAX: usize = 10;
+/// Unless an operator sets another number.
+pub const CALLS_PER_SECOND: usize = 10;
 /// The first try of a call and those after it.
 pub const CALL_TRIES_MAX: usize = 3;
 /// Before the second try, with jitter on top; twice as long before each further one.
@@ -53,7 +54,7 @@ pub struct Limits {
     pub question_max: Duration,
     /// See [`CALL_MS_MAX`].
     pub call_max: Duration,
-    /// See [`CALLS_PER_SECOND_MAX`]; zero counts as one.
+    /// See [`CALLS_PER_SECOND`]; zero counts as one.
     pub calls_per_second_max: usize,
     /// See [`RETRY_DELAY_MS_MIN`].
     pub retry_delay_min: Duration,
@@ -72,7 +73,7 @@ impl Default for Limits {
             refresh_wait_max: Duration::from_millis(REFRESH_WAIT_MS_MAX),
             question_max: Duration::from_millis(QUESTION_MS_MAX),
             call_max: Duration::from_millis(CALL_MS_MAX),
-            calls_per_second_max: CALLS_PER_SECOND_MAX,
+            calls_per_second_max: CALLS_PER_SECOND,
             retry_delay_min: Duration::from_millis(RETRY_DELAY_MS_MIN),
             breaker_calls: BREAKER_CALLS,
             breaker_open: Duration::from_millis(BREAKER_OPEN_MS),

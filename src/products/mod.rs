@@ -71,6 +71,14 @@ pub enum ProductError {
     Unavailable,
 }
 
+/// A page of what is for sale.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listed {
+    pub skus: Vec<Sku>,
+    /// Whether there are further ones behind them.
+    pub more: bool,
+}
+
 /// How the source of prices is, as far as it is known without asking it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
@@ -107,20 +115,39 @@ impl Products {
     pub async fn get_all<'sku>(&self, skus: impl IntoIterator<Item = &'sku Sku>) -> Result<Vec<Product>, ProductError> {
         match self {
             Self::BuiltIn(catalogue) => catalogue.get_all(skus),
-            Self::Remote(client) => client.get_all(skus.into_iter().cloned().collect()).await,
+            Self::Remote(client) => {
+                let found = client.get_each(skus.into_iter().cloned().collect()).await?;
+                found.into_iter().collect::<Option<_>>().ok_or(ProductError::Unknown)
+            }
+        }
+    }
+
+    /// The same, with `None` for each SKU that has no product.
+    ///
+    /// # Errors
+    /// [`ProductError::Unavailable`] from a remote service only.
+    pub async fn get_each(&self, skus: Vec<Sku>) -> Result<Vec<Option<Product>>, ProductError> {
+        match self {
+            Self::BuiltIn(catalogue) => Ok(skus.iter().map(|sku| catalogue.get(sku).cloned()).collect()),
+            Self::Remote(client) => client.get_each(skus).await,
         }
     }
 
     /// At most `count` SKUs that follow `after`, in SKU order. A remote service gives them in an
     /// order of its own, which is kept, as the next page starts after the last SKU of this one.
-    /// `count` is limited to [`PAGE_SKUS_MAX`].
+    /// `count` is limited to one less than [`PAGE_SKUS_MAX`].
     ///
     /// # Errors
     /// [`ProductError::Unavailable`].
-    pub async fn list(&self, after: Option<&Sku>, count: usize) -> Result<Vec<Sku>, ProductError> {
-        let count = count.min(PAGE_SKUS_MAX);
+    pub async fn list(&self, after: Option<&Sku>, count: usize) -> Result<Listed, ProductError> {
+        let count = count.min(PAGE_SKUS_MAX - 1);
         match self {
-            Self::BuiltIn(catalogue) => Ok(catalogue.list(after, count)),
+            Self::BuiltIn(catalogue) => {
+                let mut skus = catalogue.list(after, count + 1);
+                let more = skus.len() > count;
+                skus.truncate(count);
+                Ok(Listed { skus, more })
+            }
             Self::Remote(client) => client.list(after, count).await,
         }
     }

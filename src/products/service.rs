@@ -17,13 +17,13 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::Product;
 use super::limits::{
     BREAKER_TRIAL_CALLS, CALL_TRIES_MAX, CALLS_IN_FLIGHT_MAX, Limits, PAGE_BYTES_MAX, PRODUCT_BYTES_MAX,
 };
 use super::protocol::{FoundProduct, GET_PRODUCT, GetProduct, LIST_SKUS, ListSkus, SkuForm, SkuPage};
 use super::rate_limit::RateLimit;
 use super::remembered::Known;
+use super::{Listed, Product};
 use crate::domain::Sku;
 
 /// Why a question has no answer.
@@ -137,12 +137,13 @@ impl Service {
     }
 
     /// At most `count` SKUs that follow `after`, in the order of the service.
-    pub async fn page(self: Arc<Self>, after: Option<Sku>, count: usize) -> Result<Known<Arc<[Sku]>>, Failure> {
+    pub async fn page(self: Arc<Self>, after: Option<Sku>, count: usize) -> Result<Known<Arc<Listed>>, Failure> {
         let question = ListSkus {
             token: self.token.expose_secret().to_owned(),
             // Sent even where it is empty: a service that wants the field gets it.
             start_after_sku: Some(after.as_ref().map_or(SkuForm::Text(String::new()), SkuForm::text)),
-            count: i64::try_from(count).unwrap_or(i64::MAX),
+            // One more tells whether there are more.
+            count: i64::try_from(count.saturating_add(1)).unwrap_or(i64::MAX),
         };
         let Known { value: page, asked_at } = self.ask::<SkuPage>(LIST_SKUS, &question, PAGE_BYTES_MAX).await?;
         let page = page.ok_or(Failure::Refused(StatusCode::NOT_FOUND))?;
@@ -157,7 +158,8 @@ impl Service {
             // An empty page would read as the end of the list.
             return Err(Failure::Unusable("no SKU of the page is valid".to_owned()));
         }
-        Ok(Known { value: skus.into(), asked_at })
+        // By what the service listed: what is no SKU does not end the list.
+        Ok(Known { value: Arc::new(Listed { skus, more: page.skus.len() > count }), asked_at })
     }
 
     /// The answer to a question, without a value where it is 404.

@@ -3,7 +3,7 @@
 //! Each gives a sentence for each thing that does not add up, and is plain enough for both
 //! databases. They run in one snapshot.
 
-pub(super) const CHECKS: [&str; 8] = [
+pub(super) const CHECKS: [&str; 9] = [
     // Reserved is what orders that await payment have taken.
     "select 'SKU ' || sku || ' in warehouse ' || cast(warehouse_id as text) || ': '
          || cast(sum(reserved) as text) || ' units are reserved, but orders that await payment hold '
@@ -48,6 +48,9 @@ pub(super) const CHECKS: [&str; 8] = [
      group by o.order_id, o.payment_refused_at
      having count(e.seq) <> case when o.payment_refused_at is null then 0 else 1 end
      order by o.order_id limit $1",
+    // Whose payment was taken is not told that it was refused.
+    "select 'order ' || cast(order_id as text) || ' is payed, but a payment of it counts as refused'
+     from orders where status = 'payed' and payment_refused_at is not null order by order_id limit $1",
     // The total is the sum of the lines.
     "select 'order ' || cast(o.order_id as text) || ' costs ' || cast(o.total_price as text)
          || ', but its lines cost ' || cast(coalesce(sum(l.price * l.count), 0) as text)

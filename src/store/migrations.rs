@@ -12,7 +12,8 @@ macro_rules! files {
             "0002_notifications",
             "0003_refused_payments",
             "0004_notifications_of_orders",
-            "0005_orders_of_status"
+            "0005_orders_of_status",
+            "0006_orders_of_any_status"
         )
     };
     ($database:literal, $($name:literal),+) => {

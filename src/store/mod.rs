@@ -40,16 +40,35 @@ pub const WRITER_DEAD_AFTER_MS: i64 = 15_000;
 pub const STATEMENT_MS_MAX: u64 = 5_000;
 /// A new connection to the database is there within this time, or not at all.
 pub const CONNECT_MS_MAX: u64 = 3_000;
-/// A read of PostgreSQL waits no longer for a connection, so that a request is refused within a second
+/// Beside the writer, nobody waits longer for a connection to PostgreSQL, so that a request is refused within a second
 /// where the database has gone.
-pub const READER_MS_MAX: u64 = 900;
-/// Connections that read.
-pub const READERS_MAX: u32 = 8;
+pub const ACQUIRE_MS_MAX: u64 = 900;
+/// Connections beside the writing one: for reads, notifications, order ids and cursors.
+pub const POOL_CONNECTIONS_MAX: u32 = 8;
 
-/// The database did not do what was asked: away, full, too slow, or not one of ours.
+/// Why the database did not do what was asked.
 #[derive(Debug, thiserror::Error)]
-#[error("the database failed: {0}")]
-pub struct StoreError(#[source] pub sqlx::Error);
+pub enum StoreError {
+    #[error("the database did not answer in time")]
+    TimedOut,
+    /// Other processes wrote the same rows at the same moment, again and again.
+    #[error("other processes were in the way each time")]
+    Collided,
+    /// It holds what no version of this program writes.
+    #[error("the database holds {0}")]
+    Corrupt(String),
+    #[error("the database failed: {0}")]
+    Database(#[source] sqlx::Error),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::PoolTimedOut => Self::TimedOut,
+            error => Self::Database(error),
+        }
+    }
+}
 
 /// Why a store could not be opened or brought to the present schema.
 #[derive(Debug, thiserror::Error)]
@@ -204,7 +223,7 @@ pub trait Store: Outbox + NotificationLog + 'static {
     /// Checks the books: a sentence for each thing that does not add up, at most `limit` of each kind.
     async fn differences(&self, limit: u32) -> Result<Vec<String>, StoreError>;
 
-    /// Closes the connections that read.
+    /// Closes all connections but the writing one.
     async fn close(&self);
 }
 
@@ -215,7 +234,7 @@ pub trait Store: Outbox + NotificationLog + 'static {
 /// What the call gives, or [`StoreError`] after [`STATEMENT_MS_MAX`].
 pub async fn in_time<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     let limit = Duration::from_millis(STATEMENT_MS_MAX);
-    tokio::time::timeout(limit, call).await.unwrap_or(Err(StoreError(sqlx::Error::PoolTimedOut)))
+    tokio::time::timeout(limit, call).await.unwrap_or(Err(StoreError::TimedOut))
 }
 
 /// Opens the database that the address names, without changing it.

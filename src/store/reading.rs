@@ -49,19 +49,17 @@ pub(super) use {select_events, select_orders};
 
 /// Lists orders: $1 is the id to start before, $2 a status or null, $3 how many, $4 the user where the
 /// filter names one. A plan is made without a look at the values, so only the statement for one user
-/// may want that user's index, and only `ended`, for a status that an order keeps, the index of these.
-pub(super) fn list_orders(filter: &OrderFilter, ended: &'static str) -> &'static str {
+/// may want that user's index, and only `of_status` that of the status.
+pub(super) fn list_orders(filter: &OrderFilter, of_status: &'static str) -> &'static str {
     if filter.user.is_some() {
         select_orders!(
             "where order_id < $1 and (cast($2 as text) is null or status = $2) and user_id = $4
              order by order_id desc limit $3"
         )
-    } else if filter.status.is_some_and(|status| status != Status::AwaitingPayment) {
-        ended
+    } else if filter.status.is_some() {
+        of_status
     } else {
-        select_orders!(
-            "where order_id < $1 and (cast($2 as text) is null or status = $2) order by order_id desc limit $3"
-        )
+        select_orders!("where order_id < $1 and cast($2 as text) is null order by order_id desc limit $3")
     }
 }
 
@@ -334,9 +332,8 @@ pub(super) fn outcome(fingerprint: &[u8], outcome: &str) -> Result<super::Stored
     Ok(super::StoredOutcome { fingerprint, outcome })
 }
 
-/// The database holds what no version of this program writes.
-pub(super) fn corrupt(what: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
-    StoreError(sqlx::Error::Decode(what.into()))
+pub(super) fn corrupt(what: impl Into<String>) -> StoreError {
+    StoreError::Corrupt(what.into())
 }
 
 /// Rows of one SKU are one item: their counts add up, their warehouses are its allocations.

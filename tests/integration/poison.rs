@@ -56,7 +56,7 @@ fn poison() -> [(Vec<u8>, &'static str); 4] {
         (b"poison".to_vec(), "it is not an event in JSON"),
         (event("urn:loms:order-event:9").into_bytes(), "of the version urn:loms:order-event:9"),
         (event(message::SCHEMA).into_bytes(), "it is not an event in JSON: missing field"),
-        (vec![b' '; message::BYTES_MAX + 1], "it has more than 1048576 bytes"),
+        (vec![b' '; message::BYTES_MAX + 1], "it has more than 15728640 bytes"),
     ]
 }
 

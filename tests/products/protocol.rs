@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use loms::http::product_service;
-use loms::products::Catalogue;
+use loms::products::{Catalogue, Listed};
 use wiremock::matchers::body_json;
 
 use super::*;
@@ -22,17 +22,18 @@ async fn token_and_sku_are_sent_as_the_service_wants_them() {
 #[tokio::test]
 async fn a_page_of_numbers_and_strings_is_read_and_never_longer_than_asked_for() {
     let service = MockServer::start().await;
-    let question = json!({ "token": "secret-token", "startAfterSku": "A", "count": 3 });
+    let question = json!({ "token": "secret-token", "startAfterSku": "A", "count": 4 });
     let page = json!({ "skus": ["B", 1076963, null, "D", "E"] });
     let answer = ResponseTemplate::new(200).set_body_json(page);
     Mock::given(path("/list_skus")).and(body_json(question)).respond_with(answer).mount(&service).await;
     let skus = client(&service, lenient()).list(Some(&sku("A")), 3).await;
-    assert_eq!(skus, Ok(vec![sku("B"), sku("1076963")]));
+    assert_eq!(skus, Ok(Listed { skus: vec![sku("B"), sku("1076963")], more: true }));
 }
 
 #[tokio::test]
 async fn a_page_without_any_sku_is_the_end_but_one_without_any_valid_sku_is_none() {
-    for (skus, expected) in [(json!([]), Ok(vec![])), (json!([null, " A"]), Err(ProductError::Unavailable))] {
+    for (skus, expected) in [(json!([]), Ok(Listed::default())), (json!([null, " A"]), Err(ProductError::Unavailable))]
+    {
         let service = MockServer::start().await;
         let answer = ResponseTemplate::new(200).set_body_json(json!({ "skus": skus }));
         Mock::given(path("/list_skus")).respond_with(answer).mount(&service).await;
@@ -48,8 +49,9 @@ async fn the_own_service_is_understood_by_the_client() {
     let products = Products::Remote(own.expect("a client"));
 
     let first = products.list(None, 30).await.expect("a page");
-    let second = products.list(first.last(), 1_000_000).await.expect("a page");
-    let listed: Vec<Sku> = first.into_iter().chain(second).collect();
+    let second = products.list(first.skus.last(), 1_000_000).await.expect("a page");
+    assert!(first.more && !second.more);
+    let listed: Vec<Sku> = first.skus.into_iter().chain(second.skus).collect();
     assert_eq!(listed, catalogue.list(None, usize::MAX));
     assert_eq!(products.get_all(&listed).await, catalogue.get_all(&listed));
     assert_eq!(products.get(&sku("NONE")).await, Err(ProductError::Unknown));

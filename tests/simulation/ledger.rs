@@ -117,8 +117,10 @@ impl Ledger {
             }
             Change::OrderMoved { order, movement } => self.enter_move(accounts, order, *movement),
             Change::PaymentRefused { order } => {
-                let refusable = order.status != Status::AwaitingPayment
-                    || order.payment_refused_at.is_some_and(|at| at >= order.expires_at);
+                let refusable = match order.status {
+                    Status::AwaitingPayment => order.payment_refused_at.is_some_and(|at| at >= order.expires_at),
+                    status => status != Status::Payed,
+                };
                 world.check(refusable, || format!("a payment is refused in vain: {order:?}"));
             }
             Change::StockEdited { edit, .. } => {

@@ -132,10 +132,11 @@ impl Process {
         let published = in_time(memory.published(identity.writer_id)).await?;
         let outlet = Box::new(Exchange { link: Arc::clone(&self.link), broker: Arc::clone(&ground.broker) });
         let io = Handle::current();
-        let desk = outbox_relay::Desk { store: Arc::clone(&store), io: io.clone(), clock: Arc::clone(&clock) };
+        let resources =
+            outbox_relay::Resources { store: Arc::clone(&store), io: io.clone(), clock: Arc::clone(&clock) };
         let (lifeline, relay_ends) = oneshot::channel();
         let backlog = Arc::new(Backlog::default());
-        let relay = OutboxRelay::new(outlet, desk, journal.clone(), published, backlog, lifeline).start();
+        let relay = OutboxRelay::new(outlet, resources, journal.clone(), published, backlog, lifeline).start();
         let order_ids = OrderIds::new(Arc::clone(&store), io.clone());
         let (directory, recent_orders) = (Directory::default(), RecentOrders::new(RECENT_ORDERS_MAX));
         let core =

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use loms::actors::NotWritten;
+use loms::actors::{NotWritten, cart};
 use loms::clock::Clock as _;
 use loms::domain::cart::{Cart, Edit, Line};
 use loms::domain::order::Status;
 use loms::domain::stock::{Shelf, available};
 use loms::domain::{Count, Sku, Time, UserId, WarehouseId};
 use loms::store::{Change, Refused};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
 use crate::broker::{Broker, CHANNEL};
@@ -181,11 +182,23 @@ fn check_events(ground: &Ground) {
     }
 }
 
-/// What each process knows of the shelves is what the database has.
+/// What each process knows of carts and shelves is what the database has.
 async fn probe(shop: &Shop) {
     let world = &shop.ground.world;
     for process in shop.running() {
         let Some(core) = process.core() else { continue };
+        let carts = shop.ground.database.tables().carts.clone();
+        for (user, stored) in carts {
+            let (answer, answered) = oneshot::channel();
+            let core = Arc::clone(&core);
+            process.serve(async move {
+                // Whoever asked waits.
+                let _ = answer.send(cart::held(&core, &user).await);
+            });
+            let shown = answered.await;
+            let agrees = matches!(&shown, Ok(Ok(shown)) if **shown == stored);
+            world.check(agrees, || format!("{stored:?} is shown as {shown:?}"));
+        }
         for sku in GOODS {
             let sku = Sku::parse(sku).expect("a valid SKU");
             let shelves = shop.ground.database.tables().shelves_of(std::slice::from_ref(&sku));

@@ -14,6 +14,10 @@ impl Channel for Log {
         "log"
     }
 
+    fn is_local(&self) -> bool {
+        true
+    }
+
     async fn send(&self, event: &OrderEvent, _: Option<&Contact>) -> Result<Delivery, ChannelError> {
         let reason = event.reason.as_deref().unwrap_or_default();
         let (order, user, told) = (event.order.0, event.user.as_str(), event.name());

@@ -44,6 +44,11 @@ pub trait Channel: Send + Sync {
         false
     }
 
+    /// Whether it waits for nobody outside of the program.
+    fn is_local(&self) -> bool {
+        false
+    }
+
     /// Tells the user of the event, within a limited time.
     ///
     /// # Errors

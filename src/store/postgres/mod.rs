@@ -15,7 +15,7 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
 
-use super::{CONNECT_MS_MAX, OpenError, READER_MS_MAX, READERS_MAX, STATEMENT_MS_MAX};
+use super::{ACQUIRE_MS_MAX, CONNECT_MS_MAX, OpenError, POOL_CONNECTIONS_MAX, STATEMENT_MS_MAX};
 
 /// Every statement finds its rows through an index. Its plan is made once, at a time when the tables may
 /// be empty and reading them whole looks cheap; that must not be kept. None is worth compiling.
@@ -27,8 +27,11 @@ const BY_KEYS: [(&str, &str); 5] = [
     ("enable_mergejoin", "off"),
 ];
 
+/// A migration, with its wait for another process that migrates, ends within this time.
+const MIGRATION_MS_MAX: u64 = 60 * 60 * 1_000;
+
 pub struct Postgres {
-    readers: PgPool,
+    pool: PgPool,
     options: PgConnectOptions,
 }
 
@@ -47,26 +50,40 @@ impl Postgres {
                 ("idle_in_transaction_session_timeout", STATEMENT_MS_MAX.to_string()),
             ])
             .options(BY_KEYS);
-        let readers = PgPoolOptions::new()
-            .max_connections(READERS_MAX)
-            .acquire_timeout(Duration::from_millis(READER_MS_MAX))
+        let pool = PgPoolOptions::new()
+            .max_connections(POOL_CONNECTIONS_MAX)
+            .acquire_timeout(Duration::from_millis(ACQUIRE_MS_MAX))
             .connect_lazy_with(options.clone());
-        let postgres = Self { readers, options };
-        let answered = postgres.connect().await.map_err(unreachable)?;
+        let postgres = Self { pool, options };
+        let answered = connect(&postgres.options).await.map_err(unreachable)?;
         answered.close().await.map_err(unreachable)?;
         Ok(postgres)
     }
+}
 
-    async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
-        let limit = Duration::from_millis(CONNECT_MS_MAX);
-        tokio::time::timeout(limit, self.options.connect()).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+async fn connect(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
+    let limit = Duration::from_millis(CONNECT_MS_MAX);
+    tokio::time::timeout(limit, options.connect()).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+}
+
+/// The address as it may stand in a log: the password may stand before the host, or among the parameters.
+fn without_password(url: &str) -> String {
+    let (address, _) = url.split_once('?').unwrap_or((url, ""));
+    match (address.split_once("://"), address.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
+        _ => address.to_owned(),
     }
 }
 
-/// The address as it may stand in a log.
-fn without_password(url: &str) -> String {
-    match (url.split_once("://"), url.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
-        _ => url.to_owned(),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_password_is_shown() {
+        for url in ["postgres://loms:s3cret@db/loms", "postgres://db/loms?user=loms&password=s3cret"] {
+            let shown = without_password(url);
+            assert!(shown.starts_with("postgres://") && shown.ends_with("db/loms"), "{shown}");
+        }
     }
 }

@@ -20,9 +20,9 @@ impl NotificationLog for Postgres {
         let rows =
             sqlx::query_as("select event_id, channel, outcome, attempts from notifications where event_id = any($1)")
                 .bind(events.iter().map(EventId::to_string).collect::<Vec<_>>())
-                .fetch_all(&self.readers)
+                .fetch_all(&self.pool)
                 .await
-                .map_err(StoreError)?;
+                .map_err(StoreError::from)?;
         reading::known(rows)
     }
 
@@ -31,9 +31,9 @@ impl NotificationLog for Postgres {
             .bind(after.writer)
             .bind(after.seq)
             .bind(until)
-            .fetch_all(&self.readers)
+            .fetch_all(&self.pool)
             .await
-            .map_err(StoreError)?;
+            .map_err(StoreError::from)?;
         Ok(seqs.into_iter().map(|seq| EventId { seq, ..after }).collect())
     }
 
@@ -56,7 +56,7 @@ impl NotificationLog for Postgres {
         if offer == Offer::Again {
             query.push(OR_KEEP_UP_TO_DATE);
         }
-        query.build().execute(&self.readers).await.map(drop).map_err(StoreError)
+        query.build().execute(&self.pool).await.map(drop).map_err(StoreError::from)
     }
 
     async fn due(&self, now: Time, limit: u32) -> Result<Vec<EventId>, StoreError> {
@@ -65,9 +65,9 @@ impl NotificationLog for Postgres {
         )
         .bind(now)
         .bind(i64::from(limit))
-        .fetch_all(&self.readers)
+        .fetch_all(&self.pool)
         .await
-        .map_err(StoreError)?;
+        .map_err(StoreError::from)?;
         ids.iter().map(|id| reading::event_id_of(id)).collect()
     }
 
@@ -78,16 +78,16 @@ impl NotificationLog for Postgres {
         if let Some(user) = &filter.user {
             query = query.bind(user.as_str());
         }
-        let rows: Vec<NotificationRow<Time>> = query.fetch_all(&self.readers).await.map_err(StoreError)?;
+        let rows: Vec<NotificationRow<Time>> = query.fetch_all(&self.pool).await.map_err(StoreError::from)?;
         reading::notifications(rows)
     }
 
     async fn contacts(&self, users: &[UserId]) -> Result<Vec<(UserId, Contact)>, StoreError> {
         let rows = sqlx::query_as("select user_id, email, locale from contacts where user_id = any($1)")
             .bind(users.iter().map(UserId::as_str).collect::<Vec<_>>())
-            .fetch_all(&self.readers)
+            .fetch_all(&self.pool)
             .await
-            .map_err(StoreError)?;
+            .map_err(StoreError::from)?;
         reading::contacts(rows)
     }
 
@@ -101,9 +101,9 @@ impl NotificationLog for Postgres {
         .bind(contact.email.as_str())
         .bind(contact.locale.as_str())
         .bind(now)
-        .execute(&self.readers)
+        .execute(&self.pool)
         .await
         .map(drop)
-        .map_err(StoreError)
+        .map_err(StoreError::from)
     }
 }

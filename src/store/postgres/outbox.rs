@@ -14,15 +14,15 @@ use super::{Postgres, reads};
 impl Outbox for Postgres {
     async fn published(&self, writer: i32) -> Result<EventId, StoreError> {
         let seq = sqlx::query_scalar("select published from writers where writer_id = $1").bind(writer);
-        let seq: i64 = seq.fetch_one(&self.readers).await.map_err(StoreError)?;
+        let seq: i64 = seq.fetch_one(&self.pool).await.map_err(StoreError::from)?;
         Ok(EventId { writer, seq })
     }
 
     async fn last_events(&self) -> Result<Vec<EventId>, StoreError> {
         let rows: Vec<(i32, i64)> = sqlx::query_as("select writer_id, last_event from writers order by writer_id")
-            .fetch_all(&self.readers)
+            .fetch_all(&self.pool)
             .await
-            .map_err(StoreError)?;
+            .map_err(StoreError::from)?;
         Ok(rows.into_iter().map(|(writer, seq)| EventId { writer, seq }).collect())
     }
 
@@ -31,10 +31,10 @@ impl Outbox for Postgres {
             .bind(after.writer)
             .bind(after.seq)
             .bind(i64::from(limit))
-            .fetch_all(&self.readers)
+            .fetch_all(&self.pool)
             .await
-            .map_err(StoreError)?;
-        with_orders(&self.readers, rows).await
+            .map_err(StoreError::from)?;
+        with_orders(&self.pool, rows).await
     }
 
     async fn ready(&self, events: &[OrderEvent]) -> Result<usize, StoreError> {
@@ -50,9 +50,9 @@ impl Outbox for Postgres {
         .bind(first.id.writer)
         .bind(events.iter().map(|event| event.order.0).collect::<Vec<_>>())
         .bind(events.iter().map(told_after).collect::<Vec<_>>())
-        .fetch_one(&self.readers)
+        .fetch_one(&self.pool)
         .await
-        .map_err(StoreError)?;
+        .map_err(StoreError::from)?;
         Ok(before(held, events))
     }
 
@@ -63,10 +63,10 @@ impl Outbox for Postgres {
         ))
         .bind(ids.iter().map(|id| id.writer).collect::<Vec<_>>())
         .bind(ids.iter().map(|id| id.seq).collect::<Vec<_>>())
-        .fetch_all(&self.readers)
+        .fetch_all(&self.pool)
         .await
-        .map_err(StoreError)?;
-        with_orders(&self.readers, rows).await
+        .map_err(StoreError::from)?;
+        with_orders(&self.pool, rows).await
     }
 
     async fn abandoned(&self, now: Time) -> Result<Vec<EventId>, StoreError> {
@@ -76,9 +76,9 @@ impl Outbox for Postgres {
              where (owner = 0 or seen_at < $1) and published < last_event order by writer_id",
         )
         .bind(dead_before)
-        .fetch_all(&self.readers)
+        .fetch_all(&self.pool)
         .await
-        .map_err(StoreError)?;
+        .map_err(StoreError::from)?;
         Ok(rows.into_iter().map(|(writer, seq)| EventId { writer, seq }).collect())
     }
 
@@ -86,15 +86,15 @@ impl Outbox for Postgres {
         sqlx::query("update writers set published = greatest(published, $2) where writer_id = $1")
             .bind(up_to.writer)
             .bind(up_to.seq)
-            .execute(&self.readers)
+            .execute(&self.pool)
             .await
             .map(drop)
-            .map_err(StoreError)
+            .map_err(StoreError::from)
     }
 }
 
-async fn with_orders(readers: &PgPool, rows: Vec<EventRow<Time>>) -> Result<Vec<OrderEvent>, StoreError> {
+async fn with_orders(pool: &PgPool, rows: Vec<EventRow<Time>>) -> Result<Vec<OrderEvent>, StoreError> {
     let orders = sqlx::query_as(select_orders!("where order_id = any($1)")).bind(reading::orders_of(&rows));
-    let orders = orders.fetch_all(readers).await.map_err(StoreError)?;
-    reading::events(rows, &reads::with_lines(readers, orders).await?)
+    let orders = orders.fetch_all(pool).await.map_err(StoreError::from)?;
+    reading::events(rows, &reads::with_lines(pool, orders).await?)
 }

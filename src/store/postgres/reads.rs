@@ -1,8 +1,10 @@
 //! What is read of PostgreSQL, beside the writer.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use sqlx::postgres::PgPoolOptions;
 use sqlx::{PgExecutor, PgPool};
 
 use crate::domain::cart::{Cart, Line};
@@ -12,34 +14,42 @@ use crate::domain::{OrderId, Sku, Time, UserId};
 use crate::store::migrations;
 use crate::store::reading::{self, OTHER_WRITERS, OrderLineRow, OrderRow, ShelfRow, select_orders};
 use crate::store::{
-    HistoryEntry, Key, OpenError, OrderFilter, OtherWriter, Store, StoreError, StoredOutcome, Writer, WriterIdentity,
+    CONNECT_MS_MAX, HistoryEntry, Key, OpenError, OrderFilter, OtherWriter, Store, StoreError, StoredOutcome, Writer,
+    WriterIdentity,
 };
 
-use super::{Postgres, verify};
+use super::{MIGRATION_MS_MAX, Postgres, verify};
 
 /// As a range of the index: of a status by itself PostgreSQL believes that the next order will have it.
-const ENDED_ORDERS: &str = select_orders!(
-    "where (status, order_id) < ($2, $1) and (status, order_id) > ($2, 0) and status <> 'awaiting_payment'
+const ORDERS_OF_STATUS: &str = select_orders!(
+    "where (status, order_id) < ($2, $1) and (status, order_id) > ($2, 0)
      order by status desc, order_id desc limit $3"
 );
 
 #[async_trait]
 impl Store for Postgres {
     async fn migrate(&self) -> Result<(), OpenError> {
-        Ok(migrations::postgres().run(&self.readers).await?)
+        // Whoever is first builds the indexes of large tables, and the others wait for it.
+        let limit = MIGRATION_MS_MAX.to_string();
+        let options = self.options.clone().options([("statement_timeout", &limit), ("lock_timeout", &limit)]);
+        let connect = PgPoolOptions::new().max_connections(1).acquire_timeout(Duration::from_millis(CONNECT_MS_MAX));
+        let pool = connect.connect_lazy_with(options);
+        let migrated = migrations::postgres().run(&pool).await;
+        pool.close().await;
+        Ok(migrated?)
     }
 
     async fn open_writer(&self, owner: i64, now: Time) -> Result<(WriterIdentity, Box<dyn Writer>), StoreError> {
-        self.claim_writer(owner, now).await.map_err(StoreError)
+        self.claim_writer(owner, now).await.map_err(StoreError::from)
     }
 
     async fn reopen_writer(&self, identity: WriterIdentity, now: Time) -> Result<Option<Box<dyn Writer>>, StoreError> {
-        self.reclaim_writer(identity, now).await.map_err(StoreError)
+        self.reclaim_writer(identity, now).await.map_err(StoreError::from)
     }
 
     async fn other_writers(&self, owner: i64) -> Result<Vec<OtherWriter>, StoreError> {
         let rows = sqlx::query_as(OTHER_WRITERS).bind(owner);
-        reading::other_writers(rows.fetch_all(&self.readers).await.map_err(StoreError)?)
+        reading::other_writers(rows.fetch_all(&self.pool).await.map_err(StoreError::from)?)
     }
 
     async fn dismiss_writer(&self, seen: &OtherWriter) -> Result<(), StoreError> {
@@ -49,41 +59,41 @@ impl Store for Postgres {
         .bind(seen.writer_id)
         .bind(seen.epoch)
         .bind(seen.seen_at)
-        .execute(&self.readers)
+        .execute(&self.pool)
         .await
         .map(drop)
-        .map_err(StoreError)
+        .map_err(StoreError::from)
     }
 
     async fn take_order_ids(&self, count: i64) -> Result<Range<i64>, StoreError> {
         let end: i64 = sqlx::query_scalar("update order_ids set next_id = next_id + $1 returning next_id")
             .bind(count)
-            .fetch_one(&self.readers)
+            .fetch_one(&self.pool)
             .await
-            .map_err(StoreError)?;
+            .map_err(StoreError::from)?;
         Ok(end - count..end)
     }
 
     async fn cart(&self, user: &UserId) -> Result<Cart, StoreError> {
-        cart(&self.readers, user).await
+        cart(&self.pool, user).await
     }
 
     async fn order(&self, id: OrderId) -> Result<Option<Order>, StoreError> {
         let rows = sqlx::query_as(select_orders!("where order_id = $1")).bind(id.0);
-        let rows = rows.fetch_all(&self.readers).await.map_err(StoreError)?;
-        Ok(with_lines(&self.readers, rows).await?.pop())
+        let rows = rows.fetch_all(&self.pool).await.map_err(StoreError::from)?;
+        Ok(with_lines(&self.pool, rows).await?.pop())
     }
 
     async fn orders(&self, filter: &OrderFilter) -> Result<Vec<Order>, StoreError> {
-        let mut query = sqlx::query_as(reading::list_orders(filter, ENDED_ORDERS))
+        let mut query = sqlx::query_as(reading::list_orders(filter, ORDERS_OF_STATUS))
             .bind(filter.before.map_or(i64::MAX, |id| id.0))
             .bind(filter.status.map(Status::as_str))
             .bind(i64::from(filter.limit));
         if let Some(user) = &filter.user {
             query = query.bind(user.as_str());
         }
-        let rows = query.fetch_all(&self.readers).await.map_err(StoreError)?;
-        with_lines(&self.readers, rows).await
+        let rows = query.fetch_all(&self.pool).await.map_err(StoreError::from)?;
+        with_lines(&self.pool, rows).await
     }
 
     async fn history(&self, id: OrderId) -> Result<Vec<HistoryEntry>, StoreError> {
@@ -92,9 +102,9 @@ impl Store for Postgres {
              where order_id = $1 and status <> 'payment_refused' order by version",
         )
         .bind(id.0)
-        .fetch_all(&self.readers)
+        .fetch_all(&self.pool)
         .await
-        .map_err(StoreError)?;
+        .map_err(StoreError::from)?;
         let entry = |(writer_id, seq, status, at, reason): (i32, i64, String, Time, Option<String>)| {
             Ok(HistoryEntry { event_id: format!("{writer_id}-{seq}"), status: reading::status(&status)?, at, reason })
         };
@@ -115,14 +125,14 @@ impl Store for Postgres {
         .bind(after.1.0)
         .bind(until)
         .bind(i64::from(limit))
-        .fetch_all(&self.readers)
+        .fetch_all(&self.pool)
         .await
-        .map_err(StoreError)?;
-        with_lines(&self.readers, rows).await
+        .map_err(StoreError::from)?;
+        with_lines(&self.pool, rows).await
     }
 
     async fn shelves(&self, skus: &[Sku]) -> Result<Vec<(Sku, Shelf)>, StoreError> {
-        shelves(&self.readers, skus).await.map_err(StoreError)
+        shelves(&self.pool, skus).await.map_err(StoreError::from)
     }
 
     async fn shelves_after(&self, after: Option<&(Sku, Shelf)>, limit: u32) -> Result<Vec<(Sku, Shelf)>, StoreError> {
@@ -133,9 +143,9 @@ impl Store for Postgres {
         .bind(after.map_or("", |(sku, _)| sku.as_str()))
         .bind(after.map_or(0, |(_, shelf)| shelf.warehouse.0))
         .bind(i64::from(limit))
-        .fetch_all(&self.readers)
+        .fetch_all(&self.pool)
         .await
-        .map_err(StoreError)?;
+        .map_err(StoreError::from)?;
         Ok(reading::shelves(rows))
     }
 
@@ -143,9 +153,9 @@ impl Store for Postgres {
         let row: Option<(Vec<u8>, String)> =
             sqlx::query_as("select fingerprint, outcome from idempotency_keys where key = $1")
                 .bind(key.as_str())
-                .fetch_optional(&self.readers)
+                .fetch_optional(&self.pool)
                 .await
-                .map_err(StoreError)?;
+                .map_err(StoreError::from)?;
         row.map(|(fingerprint, outcome)| reading::outcome(&fingerprint, &outcome)).transpose()
     }
 
@@ -154,17 +164,17 @@ impl Store for Postgres {
             "select not exists (select from orders) and not exists (select from carts)
                  and not exists (select from stocks)",
         )
-        .fetch_one(&self.readers)
+        .fetch_one(&self.pool)
         .await
-        .map_err(StoreError)
+        .map_err(StoreError::from)
     }
 
     async fn differences(&self, limit: u32) -> Result<Vec<String>, StoreError> {
-        verify::differences(&self.readers, limit).await.map_err(StoreError)
+        verify::differences(&self.pool, limit).await.map_err(StoreError::from)
     }
 
     async fn close(&self) {
-        self.readers.close().await;
+        self.pool.close().await;
     }
 }
 
@@ -178,13 +188,13 @@ pub(super) async fn shelves(executor: impl PgExecutor<'_>, skus: &[Sku]) -> Resu
 }
 
 /// One statement, so that version and lines are of one moment.
-async fn cart(readers: &PgPool, user: &UserId) -> Result<Cart, StoreError> {
+async fn cart(pool: &PgPool, user: &UserId) -> Result<Cart, StoreError> {
     let rows: Vec<(i64, Option<String>, Option<i32>)> =
         sqlx::query_as("select version, sku, count from carts left join cart_items using (user_id) where user_id = $1")
             .bind(user.as_str())
-            .fetch_all(readers)
+            .fetch_all(pool)
             .await
-            .map_err(StoreError)?;
+            .map_err(StoreError::from)?;
     let version = rows.first().map_or(0, |row| row.0);
     let mut lines = Vec::with_capacity(rows.len());
     for (_, sku, count) in rows {
@@ -195,15 +205,15 @@ async fn cart(readers: &PgPool, user: &UserId) -> Result<Cart, StoreError> {
     Ok(Cart::new(version, lines))
 }
 
-pub(super) async fn with_lines(readers: &PgPool, rows: Vec<OrderRow<Time>>) -> Result<Vec<Order>, StoreError> {
+pub(super) async fn with_lines(pool: &PgPool, rows: Vec<OrderRow<Time>>) -> Result<Vec<Order>, StoreError> {
     let ids: Vec<i64> = rows.iter().map(|row| row.order_id).collect();
     let lines: Vec<OrderLineRow> = sqlx::query_as(
         "select order_id, sku, name, price, count, warehouse_id from order_lines
          where order_id = any($1) order by order_id, line",
     )
     .bind(ids)
-    .fetch_all(readers)
+    .fetch_all(pool)
     .await
-    .map_err(StoreError)?;
+    .map_err(StoreError::from)?;
     reading::orders(rows, lines)
 }

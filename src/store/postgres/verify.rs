@@ -4,8 +4,8 @@ use sqlx::PgPool;
 
 use crate::store::books::CHECKS;
 
-pub(super) async fn differences(readers: &PgPool, limit: u32) -> Result<Vec<String>, sqlx::Error> {
-    let mut connection = readers.acquire().await?.detach();
+pub(super) async fn differences(pool: &PgPool, limit: u32) -> Result<Vec<String>, sqlx::Error> {
+    let mut connection = pool.acquire().await?.detach();
     // The checks read whole tables.
     sqlx::raw_sql(
         "begin transaction isolation level repeatable read read only; set local statement_timeout = 0;

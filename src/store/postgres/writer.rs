@@ -14,7 +14,7 @@ use crate::store::settle::{Trial, settle};
 use crate::store::{NOBODY, STATEMENT_MS_MAX, StoreError, WRITER_DEAD_AFTER_MS, WriteError, Writer, WriterIdentity};
 
 use super::batch::{self, Refusal};
-use super::{Postgres, reads, stock_edit};
+use super::{Postgres, connect, reads, stock_edit};
 
 /// How often a batch that collided with another process is tried.
 const COLLISIONS_MAX: u32 = 5;
@@ -35,7 +35,7 @@ impl Postgres {
         owner: i64,
         now: Time,
     ) -> Result<(WriterIdentity, Box<dyn Writer>), sqlx::Error> {
-        let mut connection = self.connect().await?;
+        let mut connection = connect(&self.options).await?;
         let found_before = finds_others(&mut connection, NOBODY).await?;
         let dead_before = now - chrono::TimeDelta::milliseconds(WRITER_DEAD_AFTER_MS);
         let row: Option<WriterRow> = sqlx::query_as(
@@ -66,7 +66,7 @@ impl Postgres {
         identity: WriterIdentity,
         now: Time,
     ) -> Result<Option<Box<dyn Writer>>, sqlx::Error> {
-        let mut connection = self.connect().await?;
+        let mut connection = connect(&self.options).await?;
         let reclaim = sqlx::query_as(
             "update writers set epoch = epoch + 1, seen_at = $3
              where writer_id = $1 and owner = $2
@@ -142,14 +142,14 @@ impl PostgresWriter {
                     return Ok(vec![Verdict::Refused(refused)]);
                 }
                 Some(Refusal::Change(_)) => return self.write_apart(changes, now).await,
-                None if surely_not_written(&error) => return Err(WriteError::NotWritten(StoreError(error))),
+                None if surely_not_written(&error) => return Err(WriteError::NotWritten(error.into())),
                 None => {
                     let verdicts = changes.iter().map(|_| Verdict::Written).collect();
-                    return Err(WriteError::InDoubt { verdicts, source: StoreError(error) });
+                    return Err(WriteError::InDoubt { verdicts, source: error.into() });
                 }
             }
         }
-        Err(WriteError::NotWritten(StoreError(sqlx::Error::PoolTimedOut)))
+        Err(WriteError::NotWritten(StoreError::Collided))
     }
 
     /// Writes the good ones of the changes, among which there are bad ones.
@@ -162,7 +162,7 @@ impl PostgresWriter {
         let numbers = self.numbers();
         begin(&mut self.connection, numbers, now).await?;
         let locked = limited(batch::lock(&mut self.connection, changes)).await;
-        locked.map_err(|error| WriteError::NotWritten(StoreError(error)))?;
+        locked.map_err(|error| WriteError::NotWritten(error.into()))?;
         let mut savepoints = Savepoints { numbers, connection: &mut self.connection, now };
         let verdicts = settle(&mut savepoints, changes).await?;
         Ok((verdicts, savepoints.numbers.last_event))
@@ -175,7 +175,7 @@ pub(super) async fn begin(connection: &mut PgConnection, numbers: Numbers, now: 
     match limited(batch::write(connection, numbers, &[], now)).await {
         Ok(_) => Ok(()),
         Err(error) if matches!(batch::refusal(&error), Some(Refusal::Replaced)) => Err(WriteError::Replaced),
-        Err(error) => Err(WriteError::NotWritten(StoreError(error))),
+        Err(error) => Err(WriteError::NotWritten(error.into())),
     }
 }
 
@@ -188,7 +188,7 @@ pub(super) async fn commit(connection: &mut PgConnection, verdicts: Vec<Verdict>
 }
 
 async fn execute(connection: &mut PgConnection, command: &'static str) -> Result<(), StoreError> {
-    limited(async { sqlx::raw_sql(command).execute(connection).await }).await.map(drop).map_err(StoreError)
+    limited(async { sqlx::raw_sql(command).execute(connection).await }).await.map(drop).map_err(StoreError::from)
 }
 
 /// Ends a wait for the server that the server itself did not end in time.
@@ -222,7 +222,7 @@ impl Writer for PostgresWriter {
     }
 
     async fn shelves(&mut self, skus: &[Sku]) -> Result<Vec<(Sku, Shelf)>, StoreError> {
-        limited(reads::shelves(&mut self.connection, skus)).await.map_err(StoreError)
+        limited(reads::shelves(&mut self.connection, skus)).await.map_err(StoreError::from)
     }
 
     async fn close(mut self: Box<Self>) {
@@ -257,7 +257,7 @@ impl Trial for Savepoints<'_> {
             }
             Err(error) => error,
         };
-        let Some(Refusal::Change(refused)) = batch::refusal(&error) else { return Err(StoreError(error)) };
+        let Some(Refusal::Change(refused)) = batch::refusal(&error) else { return Err(error.into()) };
         execute(self.connection, "rollback to savepoint part").await?;
         if changes.len() == 1 {
             report(&refused, &error);

@@ -21,10 +21,10 @@ struct Log {
     copied: i64,
 }
 
-/// Looks after the log until the readers are closed.
-pub(super) async fn keep_log_short(readers: SqlitePool, turn: Turn) {
+/// Looks after the log until the pool is closed.
+pub(super) async fn keep_log_short(pool: SqlitePool, turn: Turn) {
     loop {
-        let pause = match shorten_log(&readers, &turn).await {
+        let pause = match shorten_log(&pool, &turn).await {
             Ok(()) => LOOK_PAUSE_MS,
             Err(sqlx::Error::PoolClosed) => return,
             Err(error) => {
@@ -36,8 +36,8 @@ pub(super) async fn keep_log_short(readers: SqlitePool, turn: Turn) {
     }
 }
 
-async fn shorten_log(readers: &SqlitePool, turn: &Turn) -> Result<(), sqlx::Error> {
-    let mut connection = readers.acquire().await?;
+async fn shorten_log(pool: &SqlitePool, turn: &Turn) -> Result<(), sqlx::Error> {
+    let mut connection = pool.acquire().await?;
     let copied = copy_where_long(&mut connection, turn).await;
     if copied.is_err() {
         // It may have been opened while the disk took no writes: then it would never write.

@@ -21,7 +21,7 @@ use sqlx::{ConnectOptions, SqlitePool};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::task::JoinSet;
 
-use super::{CONNECT_MS_MAX, OpenError, READERS_MAX, STATEMENT_MS_MAX, StoreError};
+use super::{CONNECT_MS_MAX, OpenError, POOL_CONNECTIONS_MAX, STATEMENT_MS_MAX, StoreError};
 
 /// Up to 3.51.2 SQLite can corrupt a WAL that is reset while it is read.
 const VERSION_MIN: (u32, u32, u32) = (3, 51, 3);
@@ -33,7 +33,7 @@ const WRITER_CACHE: &str = "-65536";
 const READ_ONLY: &str = "8";
 
 pub struct Sqlite {
-    readers: SqlitePool,
+    pool: SqlitePool,
     options: SqliteConnectOptions,
     turn: Turn,
     /// Ends with this.
@@ -65,21 +65,21 @@ impl Sqlite {
             let place = folder.display().to_string();
             std::fs::create_dir_all(folder).map_err(|source| OpenError::Folder { place, source })?;
         }
-        let readers = SqlitePoolOptions::new()
-            .max_connections(READERS_MAX)
+        let pool = SqlitePoolOptions::new()
+            .max_connections(POOL_CONNECTIONS_MAX)
             .acquire_timeout(Duration::from_millis(CONNECT_MS_MAX))
             .connect_with(options.clone())
             .await
             .map_err(unreachable)?;
         let version: String =
-            sqlx::query_scalar("select sqlite_version()").fetch_one(&readers).await.map_err(unreachable)?;
+            sqlx::query_scalar("select sqlite_version()").fetch_one(&pool).await.map_err(unreachable)?;
         if parse_version(&version) < Some(VERSION_MIN) {
             return Err(OpenError::SqliteTooOld(version));
         }
         let turn = Turn::default();
         let mut checkpoints = JoinSet::new();
-        checkpoints.spawn(checkpoint::keep_log_short(readers.clone(), Turn::clone(&turn)));
-        Ok(Self { readers, options, turn, _checkpoints: checkpoints })
+        checkpoints.spawn(checkpoint::keep_log_short(pool.clone(), Turn::clone(&turn)));
+        Ok(Self { pool, options, turn, _checkpoints: checkpoints })
     }
 
     fn writer_options(&self) -> SqliteConnectOptions {
@@ -89,7 +89,7 @@ impl Sqlite {
 
     /// A connection to write with beside the writing one, as soon as it is its turn.
     async fn writing(&self) -> Result<Writing<'_>, StoreError> {
-        let connection = self.readers.acquire().await.map_err(StoreError)?;
+        let connection = self.pool.acquire().await.map_err(StoreError::from)?;
         Ok(Writing { connection, _turn: self.turn.lock().await })
     }
 }
@@ -108,7 +108,7 @@ impl Writing<'_> {
         if code.is_some_and(|code| code == READ_ONLY) {
             self.connection.close_on_drop();
         }
-        written.map_err(StoreError)
+        written.map_err(StoreError::from)
     }
 }
 

@@ -18,9 +18,9 @@ impl NotificationLog for Sqlite {
     async fn known(&self, events: &[EventId]) -> Result<Vec<Known>, StoreError> {
         let rows = sqlx::query_as("select event_id, channel, outcome, attempts from notifications where event_id in (select value from jsonb_each($1))")
             .bind(json(&events.iter().map(EventId::to_string).collect::<Vec<_>>()))
-            .fetch_all(&self.readers)
+            .fetch_all(&self.pool)
             .await
-            .map_err(StoreError)?;
+            .map_err(StoreError::from)?;
         reading::known(rows)
     }
 
@@ -29,9 +29,9 @@ impl NotificationLog for Sqlite {
             .bind(after.writer)
             .bind(after.seq)
             .bind(until)
-            .fetch_all(&self.readers)
+            .fetch_all(&self.pool)
             .await
-            .map_err(StoreError)?;
+            .map_err(StoreError::from)?;
         Ok(seqs.into_iter().map(|seq| EventId { seq, ..after }).collect())
     }
 
@@ -58,9 +58,9 @@ impl NotificationLog for Sqlite {
         )
         .bind(now.timestamp_micros())
         .bind(i64::from(limit))
-        .fetch_all(&self.readers)
+        .fetch_all(&self.pool)
         .await
-        .map_err(StoreError)?;
+        .map_err(StoreError::from)?;
         ids.iter().map(|id| reading::event_id_of(id)).collect()
     }
 
@@ -71,7 +71,7 @@ impl NotificationLog for Sqlite {
         if let Some(user) = &filter.user {
             query = query.bind(user.as_str());
         }
-        let rows: Vec<NotificationRow<i64>> = query.fetch_all(&self.readers).await.map_err(StoreError)?;
+        let rows: Vec<NotificationRow<i64>> = query.fetch_all(&self.pool).await.map_err(StoreError::from)?;
         reading::notifications(rows)
     }
 
@@ -80,9 +80,9 @@ impl NotificationLog for Sqlite {
             "select user_id, email, locale from contacts where user_id in (select value from jsonb_each($1))",
         )
         .bind(json(users))
-        .fetch_all(&self.readers)
+        .fetch_all(&self.pool)
         .await
-        .map_err(StoreError)?;
+        .map_err(StoreError::from)?;
         reading::contacts(rows)
     }
 

@@ -14,15 +14,15 @@ use super::{Sqlite, json, reads};
 impl Outbox for Sqlite {
     async fn published(&self, writer: i32) -> Result<EventId, StoreError> {
         let seq = sqlx::query_scalar("select published from writers where writer_id = $1").bind(writer);
-        let seq: i64 = seq.fetch_one(&self.readers).await.map_err(StoreError)?;
+        let seq: i64 = seq.fetch_one(&self.pool).await.map_err(StoreError::from)?;
         Ok(EventId { writer, seq })
     }
 
     async fn last_events(&self) -> Result<Vec<EventId>, StoreError> {
         let rows: Vec<(i32, i64)> = sqlx::query_as("select writer_id, last_event from writers order by writer_id")
-            .fetch_all(&self.readers)
+            .fetch_all(&self.pool)
             .await
-            .map_err(StoreError)?;
+            .map_err(StoreError::from)?;
         Ok(rows.into_iter().map(|(writer, seq)| EventId { writer, seq }).collect())
     }
 
@@ -31,10 +31,10 @@ impl Outbox for Sqlite {
             .bind(after.writer)
             .bind(after.seq)
             .bind(i64::from(limit))
-            .fetch_all(&self.readers)
+            .fetch_all(&self.pool)
             .await
-            .map_err(StoreError)?;
-        with_orders(&self.readers, rows).await
+            .map_err(StoreError::from)?;
+        with_orders(&self.pool, rows).await
     }
 
     async fn ready(&self, events: &[OrderEvent]) -> Result<usize, StoreError> {
@@ -48,9 +48,9 @@ impl Outbox for Sqlite {
         )
         .bind(first.id.writer)
         .bind(json(&events.iter().map(|event| (event.order, told_after(event))).collect::<Vec<_>>()))
-        .fetch_one(&self.readers)
+        .fetch_one(&self.pool)
         .await
-        .map_err(StoreError)?;
+        .map_err(StoreError::from)?;
         Ok(before(held, events))
     }
 
@@ -60,10 +60,10 @@ impl Outbox for Sqlite {
              order by writer_id, seq"
         ))
         .bind(json(&ids.iter().map(|id| (id.writer, id.seq)).collect::<Vec<_>>()))
-        .fetch_all(&self.readers)
+        .fetch_all(&self.pool)
         .await
-        .map_err(StoreError)?;
-        with_orders(&self.readers, rows).await
+        .map_err(StoreError::from)?;
+        with_orders(&self.pool, rows).await
     }
 
     async fn abandoned(&self, now: Time) -> Result<Vec<EventId>, StoreError> {
@@ -73,9 +73,9 @@ impl Outbox for Sqlite {
              where (owner = 0 or seen_at < $1) and published < last_event order by writer_id",
         )
         .bind(dead_before.timestamp_micros())
-        .fetch_all(&self.readers)
+        .fetch_all(&self.pool)
         .await
-        .map_err(StoreError)?;
+        .map_err(StoreError::from)?;
         Ok(rows.into_iter().map(|(writer, seq)| EventId { writer, seq }).collect())
     }
 
@@ -90,9 +90,9 @@ impl Outbox for Sqlite {
     }
 }
 
-async fn with_orders(readers: &SqlitePool, rows: Vec<EventRow<i64>>) -> Result<Vec<OrderEvent>, StoreError> {
+async fn with_orders(pool: &SqlitePool, rows: Vec<EventRow<i64>>) -> Result<Vec<OrderEvent>, StoreError> {
     let orders = sqlx::query_as(select_orders!("where order_id in (select value from jsonb_each($1))"));
     let orders = orders.bind(json(&reading::orders_of(&rows)));
-    let orders = orders.fetch_all(readers).await.map_err(StoreError)?;
-    reading::events(rows, &reads::with_lines(readers, orders).await?)
+    let orders = orders.fetch_all(pool).await.map_err(StoreError::from)?;
+    reading::events(rows, &reads::with_lines(pool, orders).await?)
 }

@@ -17,28 +17,26 @@ use crate::store::{
 
 use super::{Sqlite, json, verify};
 
-const ENDED_ORDERS: &str = select_orders!(
-    "indexed by orders_of_status where status = $2 and status <> 'awaiting_payment' and order_id < $1
-     order by order_id desc limit $3"
-);
+const ORDERS_OF_STATUS: &str =
+    select_orders!("indexed by orders_of_status where status = $2 and order_id < $1 order by order_id desc limit $3");
 
 #[async_trait]
 impl Store for Sqlite {
     async fn migrate(&self) -> Result<(), OpenError> {
-        Ok(migrations::sqlite().run(&self.readers).await?)
+        Ok(migrations::sqlite().run(&self.pool).await?)
     }
 
     async fn open_writer(&self, owner: i64, now: Time) -> Result<(WriterIdentity, Box<dyn Writer>), StoreError> {
-        self.claim_writer(owner, now).await.map_err(StoreError)
+        self.claim_writer(owner, now).await.map_err(StoreError::from)
     }
 
     async fn reopen_writer(&self, identity: WriterIdentity, now: Time) -> Result<Option<Box<dyn Writer>>, StoreError> {
-        self.reclaim_writer(identity, now).await.map_err(StoreError)
+        self.reclaim_writer(identity, now).await.map_err(StoreError::from)
     }
 
     async fn other_writers(&self, owner: i64) -> Result<Vec<OtherWriter>, StoreError> {
         let rows = sqlx::query_as(OTHER_WRITERS).bind(owner);
-        reading::other_writers(rows.fetch_all(&self.readers).await.map_err(StoreError)?)
+        reading::other_writers(rows.fetch_all(&self.pool).await.map_err(StoreError::from)?)
     }
 
     async fn dismiss_writer(&self, seen: &OtherWriter) -> Result<(), StoreError> {
@@ -62,30 +60,30 @@ impl Store for Sqlite {
             .fetch_all(&mut *writing.connection)
             .await;
         let ends: Vec<i64> = writing.ended(ends)?;
-        let end = ends.into_iter().next().ok_or(StoreError(sqlx::Error::RowNotFound))?;
+        let end = ends.into_iter().next().ok_or(StoreError::Database(sqlx::Error::RowNotFound))?;
         Ok(end - count..end)
     }
 
     async fn cart(&self, user: &UserId) -> Result<Cart, StoreError> {
-        cart(&self.readers, user).await
+        cart(&self.pool, user).await
     }
 
     async fn order(&self, id: OrderId) -> Result<Option<Order>, StoreError> {
         let rows = sqlx::query_as(select_orders!("where order_id = $1")).bind(id.0);
-        let rows = rows.fetch_all(&self.readers).await.map_err(StoreError)?;
-        Ok(with_lines(&self.readers, rows).await?.pop())
+        let rows = rows.fetch_all(&self.pool).await.map_err(StoreError::from)?;
+        Ok(with_lines(&self.pool, rows).await?.pop())
     }
 
     async fn orders(&self, filter: &OrderFilter) -> Result<Vec<Order>, StoreError> {
-        let mut query = sqlx::query_as(reading::list_orders(filter, ENDED_ORDERS))
+        let mut query = sqlx::query_as(reading::list_orders(filter, ORDERS_OF_STATUS))
             .bind(filter.before.map_or(i64::MAX, |id| id.0))
             .bind(filter.status.map(Status::as_str))
             .bind(i64::from(filter.limit));
         if let Some(user) = &filter.user {
             query = query.bind(user.as_str());
         }
-        let rows = query.fetch_all(&self.readers).await.map_err(StoreError)?;
-        with_lines(&self.readers, rows).await
+        let rows = query.fetch_all(&self.pool).await.map_err(StoreError::from)?;
+        with_lines(&self.pool, rows).await
     }
 
     async fn history(&self, id: OrderId) -> Result<Vec<HistoryEntry>, StoreError> {
@@ -94,9 +92,9 @@ impl Store for Sqlite {
              where order_id = $1 and status <> 'payment_refused' order by version",
         )
         .bind(id.0)
-        .fetch_all(&self.readers)
+        .fetch_all(&self.pool)
         .await
-        .map_err(StoreError)?;
+        .map_err(StoreError::from)?;
         let entry = |(writer_id, seq, status, at, reason): (i32, i64, String, i64, Option<String>)| {
             Ok(HistoryEntry {
                 event_id: format!("{writer_id}-{seq}"),
@@ -122,14 +120,14 @@ impl Store for Sqlite {
         .bind(after.1.0)
         .bind(until.timestamp_micros())
         .bind(i64::from(limit))
-        .fetch_all(&self.readers)
+        .fetch_all(&self.pool)
         .await
-        .map_err(StoreError)?;
-        with_lines(&self.readers, rows).await
+        .map_err(StoreError::from)?;
+        with_lines(&self.pool, rows).await
     }
 
     async fn shelves(&self, skus: &[Sku]) -> Result<Vec<(Sku, Shelf)>, StoreError> {
-        shelves(&self.readers, skus).await.map_err(StoreError)
+        shelves(&self.pool, skus).await.map_err(StoreError::from)
     }
 
     async fn shelves_after(&self, after: Option<&(Sku, Shelf)>, limit: u32) -> Result<Vec<(Sku, Shelf)>, StoreError> {
@@ -140,9 +138,9 @@ impl Store for Sqlite {
         .bind(after.map_or("", |(sku, _)| sku.as_str()))
         .bind(after.map_or(0, |(_, shelf)| shelf.warehouse.0))
         .bind(i64::from(limit))
-        .fetch_all(&self.readers)
+        .fetch_all(&self.pool)
         .await
-        .map_err(StoreError)?;
+        .map_err(StoreError::from)?;
         Ok(reading::shelves(rows))
     }
 
@@ -150,9 +148,9 @@ impl Store for Sqlite {
         let row: Option<(Vec<u8>, String)> =
             sqlx::query_as("select fingerprint, outcome from idempotency_keys where key = $1")
                 .bind(key.as_str())
-                .fetch_optional(&self.readers)
+                .fetch_optional(&self.pool)
                 .await
-                .map_err(StoreError)?;
+                .map_err(StoreError::from)?;
         row.map(|(fingerprint, outcome)| reading::outcome(&fingerprint, &outcome)).transpose()
     }
 
@@ -161,17 +159,17 @@ impl Store for Sqlite {
             "select not exists (select 1 from orders) and not exists (select 1 from carts)
                  and not exists (select 1 from stocks)",
         )
-        .fetch_one(&self.readers)
+        .fetch_one(&self.pool)
         .await
-        .map_err(StoreError)
+        .map_err(StoreError::from)
     }
 
     async fn differences(&self, limit: u32) -> Result<Vec<String>, StoreError> {
-        verify::differences(&self.readers, limit).await.map_err(StoreError)
+        verify::differences(&self.pool, limit).await.map_err(StoreError::from)
     }
 
     async fn close(&self) {
-        self.readers.close().await;
+        self.pool.close().await;
     }
 }
 
@@ -184,13 +182,13 @@ pub(super) async fn shelves(executor: impl SqliteExecutor<'_>, skus: &[Sku]) -> 
 }
 
 /// One statement, so that version and lines are of one moment.
-async fn cart(readers: &SqlitePool, user: &UserId) -> Result<Cart, StoreError> {
+async fn cart(pool: &SqlitePool, user: &UserId) -> Result<Cart, StoreError> {
     let rows: Vec<(i64, Option<String>, Option<i32>)> =
         sqlx::query_as("select version, sku, count from carts left join cart_items using (user_id) where user_id = $1")
             .bind(user.as_str())
-            .fetch_all(readers)
+            .fetch_all(pool)
             .await
-            .map_err(StoreError)?;
+            .map_err(StoreError::from)?;
     let version = rows.first().map_or(0, |row| row.0);
     let mut lines = Vec::with_capacity(rows.len());
     for (_, sku, count) in rows {
@@ -201,15 +199,15 @@ async fn cart(readers: &SqlitePool, user: &UserId) -> Result<Cart, StoreError> {
     Ok(Cart::new(version, lines))
 }
 
-pub(super) async fn with_lines(readers: &SqlitePool, rows: Vec<OrderRow<i64>>) -> Result<Vec<Order>, StoreError> {
+pub(super) async fn with_lines(pool: &SqlitePool, rows: Vec<OrderRow<i64>>) -> Result<Vec<Order>, StoreError> {
     let ids: Vec<i64> = rows.iter().map(|row| row.order_id).collect();
     let lines: Vec<OrderLineRow> = sqlx::query_as(
         "select order_id, sku, name, price, count, warehouse_id from order_lines
          where order_id in (select value from jsonb_each($1)) order by order_id, line",
     )
     .bind(json(&ids))
-    .fetch_all(readers)
+    .fetch_all(pool)
     .await
-    .map_err(StoreError)?;
+    .map_err(StoreError::from)?;
     reading::orders(rows, lines)
 }

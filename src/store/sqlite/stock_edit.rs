@@ -4,10 +4,10 @@ use sqlx::SqliteConnection;
 
 use crate::domain::stock::Shelf;
 use crate::domain::{Sku, Time};
+use crate::store::WriteError;
 use crate::store::change::{Refused, ShelfEdit, StockEdit, Verdict};
 use crate::store::idempotency::{Keyed, Outcome};
 use crate::store::rows::Numbers;
-use crate::store::{StoreError, WriteError};
 
 use super::writer::{begin, commit};
 use super::{json, reads};
@@ -21,11 +21,11 @@ pub(super) async fn write(
 ) -> Result<Vec<Verdict>, WriteError> {
     begin(connection, numbers, now).await?;
     let edited = apply(connection, edit, key, now).await;
-    match edited.map_err(|error| WriteError::NotWritten(StoreError(error)))? {
+    match edited.map_err(|error| WriteError::NotWritten(error.into()))? {
         Ok(shelves) => commit(connection, vec![Verdict::StockWritten(shelves)]).await,
         Err(refused) => {
             let rolled_back = sqlx::raw_sql("rollback").execute(connection).await;
-            rolled_back.map_err(|error| WriteError::NotWritten(StoreError(error)))?;
+            rolled_back.map_err(|error| WriteError::NotWritten(error.into()))?;
             Ok(vec![Verdict::Refused(refused)])
         }
     }

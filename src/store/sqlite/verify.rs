@@ -4,8 +4,8 @@ use sqlx::SqlitePool;
 
 use crate::store::books::CHECKS;
 
-pub(super) async fn differences(readers: &SqlitePool, limit: u32) -> Result<Vec<String>, sqlx::Error> {
-    let mut connection = readers.acquire().await?.detach();
+pub(super) async fn differences(pool: &SqlitePool, limit: u32) -> Result<Vec<String>, sqlx::Error> {
+    let mut connection = pool.acquire().await?.detach();
     sqlx::raw_sql("begin").execute(&mut connection).await?;
     let mut differences = Vec::new();
     for check in CHECKS {

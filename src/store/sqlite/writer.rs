@@ -171,20 +171,21 @@ pub(super) async fn commit(
 ) -> Result<Vec<Verdict>, WriteError> {
     match execute(connection, "commit").await {
         Ok(()) => Ok(verdicts),
-        Err(source) if surely_not_written(&source.0) => Err(WriteError::NotWritten(source)),
+        Err(source) if surely_not_written(&source) => Err(WriteError::NotWritten(source)),
         Err(source) => Err(WriteError::InDoubt { verdicts, source }),
     }
 }
 
 /// The disk had no room for the transaction, or did not let it be written: the last page of it, which
 /// has the mark of the commit, is not in the log. (After a failed fsync it may be.)
-fn surely_not_written(error: &sqlx::Error) -> bool {
+fn surely_not_written(error: &StoreError) -> bool {
+    let StoreError::Database(error) = error else { return false };
     let code = error.as_database_error().and_then(DatabaseError::code);
     code.is_some_and(|code| [FULL, READ_ONLY, WRITE_FAILED].contains(&&*code))
 }
 
 async fn execute(connection: &mut SqliteConnection, command: &'static str) -> Result<(), StoreError> {
-    sqlx::raw_sql(command).execute(connection).await.map(drop).map_err(StoreError)
+    sqlx::raw_sql(command).execute(connection).await.map(drop).map_err(StoreError::from)
 }
 
 impl From<Failure> for WriteError {
@@ -192,8 +193,8 @@ impl From<Failure> for WriteError {
         match failure {
             Failure::Replaced => Self::Replaced,
             // Without changes there is nothing to refuse.
-            Failure::Change(_) => Self::NotWritten(StoreError(sqlx::Error::RowNotFound)),
-            Failure::Database(error) => Self::NotWritten(StoreError(error)),
+            Failure::Change(_) => Self::NotWritten(StoreError::Database(sqlx::Error::RowNotFound)),
+            Failure::Database(error) => Self::NotWritten(error.into()),
         }
     }
 }
@@ -225,7 +226,7 @@ impl Writer for SqliteWriter {
     }
 
     async fn shelves(&mut self, skus: &[Sku]) -> Result<Vec<(Sku, Shelf)>, StoreError> {
-        reads::shelves(&mut self.connection, skus).await.map_err(StoreError)
+        reads::shelves(&mut self.connection, skus).await.map_err(StoreError::from)
     }
 
     async fn close(mut self: Box<Self>) {
@@ -265,9 +266,9 @@ impl Trial for Savepoints<'_> {
                 execute(self.connection, "release part").await?;
                 Ok(Err(refused))
             }
-            Err(Failure::Database(error)) => Err(StoreError(error)),
+            Err(Failure::Database(error)) => Err(error.into()),
             // The row was there under this epoch when this very transaction began.
-            Err(Failure::Replaced) => Err(StoreError(sqlx::Error::RowNotFound)),
+            Err(Failure::Replaced) => Err(StoreError::Database(sqlx::Error::RowNotFound)),
         }
     }
 }

@@ -81,6 +81,7 @@ fn settings(shop: &Shop, payment_timeout: Duration) -> Settings {
         channels: channels::Settings::default(),
         product_service_url: None,
         product_service_token: String::new().into(),
+        product_service_calls_per_second: 10,
         listen: ([127, 0, 0, 1], 0).into(),
         catalog: variable("LOMS_CATALOG").map(Into::into),
         stock: None,

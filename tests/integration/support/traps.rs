@@ -225,7 +225,7 @@ impl Store for TrappedStore {
 
     async fn outcome(&self, key: &Key) -> Result<Option<StoredOutcome>, StoreError> {
         if self.traps.take(Place::Outcome) {
-            return Err(StoreError(sqlx::Error::PoolTimedOut));
+            return Err(StoreError::TimedOut);
         }
         self.store.outcome(key).await
     }

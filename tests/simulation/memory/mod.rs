@@ -124,5 +124,5 @@ async fn pass(milliseconds: u64) {
 }
 
 fn away() -> StoreError {
-    StoreError(sqlx::Error::PoolTimedOut)
+    StoreError::TimedOut
 }

@@ -139,7 +139,7 @@ impl Store for MemoryStore {
 impl Outbox for MemoryStore {
     async fn published(&self, writer: i32) -> Result<EventId, StoreError> {
         let seq = self.call(|database| database.tables().writers.get(&writer).map(|row| row.published)).await?;
-        Ok(EventId { writer, seq: seq.ok_or(StoreError(sqlx::Error::RowNotFound))? })
+        Ok(EventId { writer, seq: seq.ok_or(StoreError::Database(sqlx::Error::RowNotFound))? })
     }
 
     async fn last_events(&self) -> Result<Vec<EventId>, StoreError> {

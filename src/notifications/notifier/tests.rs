@@ -1,0 +1,124 @@
+//! The notifier between channels that take their time and a log that does not take every record.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::clock::SystemClock;
+use crate::domain::{EventKind, Money, OrderId};
+use crate::store::notification_log::{Known, Notification, NotificationFilter};
+
+use super::*;
+
+/// Takes a tenth of a second for each notification.
+#[derive(Default)]
+struct Letters {
+    sent: Mutex<Vec<EventId>>,
+    under_way: AtomicUsize,
+    most_under_way: AtomicUsize,
+}
+
+/// Refuses the first records, and keeps the others.
+struct Log {
+    refusals: AtomicUsize,
+    kept: Mutex<Vec<(EventId, Told)>>,
+}
+
+#[async_trait::async_trait]
+impl Channel for Arc<Letters> {
+    fn name(&self) -> &'static str {
+        "letters"
+    }
+
+    async fn send(&self, event: &OrderEvent, _: Option<&Contact>) -> Result<Delivery, ChannelError> {
+        let under_way = self.under_way.fetch_add(1, Ordering::Relaxed) + 1;
+        self.most_under_way.fetch_max(under_way, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        self.under_way.fetch_sub(1, Ordering::Relaxed);
+        self.sent.lock().expect("no panic").push(event.id);
+        Ok(Delivery::Sent)
+    }
+}
+
+#[async_trait::async_trait]
+impl NotificationLog for Log {
+    async fn known(&self, _: &[EventId]) -> Result<Vec<Known>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn untold(&self, _: EventId, _: i64) -> Result<Vec<EventId>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn record(&self, attempts: &[Attempt<'_>], _: Offer) -> Result<(), StoreError> {
+        if self.refusals.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+            return Err(StoreError::TimedOut);
+        }
+        self.kept.lock().expect("no panic").extend(attempts.iter().map(|attempt| (attempt.event.id, attempt.told)));
+        Ok(())
+    }
+
+    async fn due(&self, _: Time, _: u32) -> Result<Vec<EventId>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn notifications(&self, _: &NotificationFilter) -> Result<Vec<Notification>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn contacts(&self, _: &[UserId]) -> Result<Vec<(UserId, Contact)>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn set_contact(&self, _: &UserId, _: &Contact, _: Time) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+/// Three events of each of these orders, one order after another.
+fn events(orders: i64) -> Vec<OrderEvent> {
+    let event = |seq: i64| OrderEvent {
+        id: EventId { writer: 1, seq },
+        order: OrderId(seq / 3),
+        user: UserId::parse("ann").expect("a user"),
+        kind: EventKind::StatusChanged,
+        status: Status::Payed,
+        reason: None,
+        at: Time::UNIX_EPOCH,
+        version: 1,
+        items: Arc::new([]),
+        total: Money(0),
+    };
+    (0..3 * orders).map(event).collect()
+}
+
+fn notifier(refusals: usize) -> (Notifier, Arc<Letters>, Arc<Log>) {
+    let (letters, log) =
+        (Arc::<Letters>::default(), Arc::new(Log { refusals: refusals.into(), kept: Mutex::default() }));
+    let notifier = Notifier::new(vec![Box::new(Arc::clone(&letters))], log.clone(), Arc::new(SystemClock));
+    (notifier, letters, log)
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_are_notified_at_once_and_of_an_order_one_after_another() {
+    let (notifier, letters, log) = notifier(0);
+    let events = events(64);
+    let verdicts = notifier.notify(&events, Source::Broker).await.expect("told");
+    assert_eq!(verdicts, vec![Verdict::Done; events.len()]);
+    assert_eq!(letters.most_under_way.load(Ordering::Relaxed), LANES);
+    let sent = letters.sent.lock().expect("no panic");
+    for order in events.chunks(3) {
+        let places: Vec<_> = order.iter().map(|event| sent.iter().position(|id| *id == event.id)).collect();
+        assert!(places.is_sorted() && places[0].is_some(), "{places:?}");
+    }
+    let kept = log.kept.lock().expect("no panic");
+    assert!(kept.iter().map(|(event, _)| event.seq).eq(0..192), "recorded in the order of the events");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_notified_again_because_the_record_was_refused() {
+    let (notifier, letters, log) = notifier(5);
+    let events = events(40);
+    notifier.notify(&events, Source::Outbox(Offer::First)).await.expect("told");
+    assert_eq!(letters.sent.lock().expect("no panic").len(), events.len());
+    assert_eq!(log.kept.lock().expect("no panic").len(), events.len());
+}
