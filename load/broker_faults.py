@@ -2,7 +2,7 @@
 
 Orders come at a fixed rate (an open loop; a latency counts from the intended start), the faults one after
 the other, with as much time without a fault before each. A fault lasts until its window ends; then
-the broker is mended, and the time is taken in which the events that wait are handed over.
+the broker is repaired, and the time is taken in which the events that wait are handed over.
 """
 
 import csv

@@ -74,7 +74,7 @@ pub struct OfSku {
     sku: Name,
 }
 
-/// Adds to a cart, under the specification's name.
+/// Adds to a cart, under its older name.
 #[utoipa::path(tag = "Service contract", operation_id = "addToCart", request_body = CartItem, responses((status = 200, body = Value), Problems))]
 #[post("/addToCart")]
 pub async fn add_to_cart(api: Shared, body: JsonBody<CartItem>) -> Result<HttpResponse, Problem> {
@@ -83,7 +83,7 @@ pub async fn add_to_cart(api: Shared, body: JsonBody<CartItem>) -> Result<HttpRe
     Ok(done())
 }
 
-/// Removes units from a cart, under the specification's name.
+/// Removes units from a cart, under its older name.
 #[utoipa::path(tag = "Service contract", operation_id = "deleteFromCart", request_body = CartItem, responses((status = 200, body = Value), Problems))]
 #[post("/deleteFromCart")]
 pub async fn delete_from_cart(api: Shared, body: JsonBody<CartItem>) -> Result<HttpResponse, Problem> {
@@ -92,7 +92,7 @@ pub async fn delete_from_cart(api: Shared, body: JsonBody<CartItem>) -> Result<H
     Ok(done())
 }
 
-/// What a cart holds, under the specification's name.
+/// What a cart holds, under its older name.
 #[utoipa::path(tag = "Service contract", operation_id = "listCart", request_body = OfUser, responses((status = 200, body = Value), Problems))]
 #[post("/listCart")]
 pub async fn list_cart(api: Shared, body: JsonBody<OfUser>) -> Result<HttpResponse, Problem> {
@@ -109,7 +109,7 @@ pub async fn list_cart(api: Shared, body: JsonBody<OfUser>) -> Result<HttpRespon
     Ok(answer::json(HttpResponse::Ok(), &json!({ "items": items, "totalPrice": total })))
 }
 
-/// Makes an order of a cart, under the specification's name.
+/// Makes an order of a cart, under its older name.
 #[utoipa::path(tag = "Service contract", operation_id = "purchase", request_body = OfUser, responses((status = 200, body = OfOrder), Problems))]
 #[post("/purchase")]
 pub async fn purchase(api: Shared, body: JsonBody<OfUser>) -> Result<HttpResponse, Problem> {
@@ -121,7 +121,7 @@ pub async fn purchase(api: Shared, body: JsonBody<OfUser>) -> Result<HttpRespons
     }
 }
 
-/// Creates an order, under the specification's name; its status tells whether it failed.
+/// Creates an order, under its older name; its status tells whether it failed.
 #[utoipa::path(tag = "Service contract", operation_id = "createOrder", request_body = NewOrder, responses((status = 200, body = OfOrder), Problems))]
 #[post("/createOrder")]
 pub async fn create_order(api: Shared, body: JsonBody<NewOrder>) -> Result<HttpResponse, Problem> {
@@ -130,7 +130,7 @@ pub async fn create_order(api: Shared, body: JsonBody<NewOrder>) -> Result<HttpR
     Ok(answer::json(HttpResponse::Ok(), &OfOrder { order_id: placed.order.id.0 }))
 }
 
-/// One order, under the specification's name.
+/// One order, under its older name.
 #[utoipa::path(tag = "Service contract", operation_id = "listOrder", request_body = OfOrder, responses((status = 200, body = Value), Problems))]
 #[post("/listOrder")]
 pub async fn list_order(api: Shared, body: JsonBody<OfOrder>) -> Result<HttpResponse, Problem> {
@@ -150,7 +150,7 @@ pub async fn list_order(api: Shared, body: JsonBody<OfOrder>) -> Result<HttpResp
     ))
 }
 
-/// Pays an order, under the specification's name.
+/// Pays an order, under its older name.
 #[utoipa::path(tag = "Service contract", operation_id = "orderPayed", request_body = OfOrder, responses((status = 200, body = Value), Problems))]
 #[post("/orderPayed")]
 pub async fn order_payed(api: Shared, body: JsonBody<OfOrder>) -> Result<HttpResponse, Problem> {
@@ -158,7 +158,7 @@ pub async fn order_payed(api: Shared, body: JsonBody<OfOrder>) -> Result<HttpRes
     Ok(done())
 }
 
-/// Cancels an order, under the specification's name.
+/// Cancels an order, under its older name.
 #[utoipa::path(tag = "Service contract", operation_id = "cancelOrder", request_body = OfOrder, responses((status = 200, body = Value), Problems))]
 #[post("/cancelOrder")]
 pub async fn cancel_order(api: Shared, body: JsonBody<OfOrder>) -> Result<HttpResponse, Problem> {
@@ -166,7 +166,7 @@ pub async fn cancel_order(api: Shared, body: JsonBody<OfOrder>) -> Result<HttpRe
     Ok(done())
 }
 
-/// What can be bought of a SKU, under the specification's name.
+/// What can be bought of a SKU, under its older name.
 #[utoipa::path(tag = "Service contract", operation_id = "stocks", request_body = OfSku, responses((status = 200, body = Value), Problems))]
 #[post("/stocks")]
 pub async fn list_stocks(api: Shared, body: JsonBody<OfSku>) -> Result<HttpResponse, Problem> {

@@ -1,4 +1,4 @@
-//! A connection to RabbitMQ, for one who publishes or consumes. It is never mended: after any error
+//! A connection to RabbitMQ, for one who publishes or consumes. It is never repaired: after any error
 //! it is dropped and another one is opened.
 
 use std::time::Duration;

@@ -86,7 +86,7 @@ impl Scene {
 fn behaves(call: &Call, before: usize) -> Behaviour {
     let event = call.event();
     match (event["data"]["user"].as_str().expect("a user"), before) {
-        // Until the operator has mended it.
+        // Until the operator has fixed it.
         ("refused", 0) => Behaviour::Answer(410),
         ("fails", 0) | ("fails-on", _) => Behaviour::Answer(500),
         ("redirects", 0) => Behaviour::Answer(307),

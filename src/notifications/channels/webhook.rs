@@ -96,7 +96,7 @@ fn outcome(status: StatusCode) -> Result<Delivery, ChannelError> {
     let number = status.as_u16();
     match number {
         200..=299 => Ok(Delivery::Sent),
-        // The receiver has moved and our setting has not. An operator can mend that, so the event is
+        // The receiver has moved and our setting has not. An operator can fix that, so the event is
         // kept for them.
         300..=399 => {
             Err(ChannelError::Later(format!("the receiver redirects with status {number}, which is not followed")))
