@@ -22,6 +22,7 @@ mod deadlines;
 mod disk_faults;
 mod handler_panic_faults;
 mod kills;
+mod late_commits;
 mod lost_commits;
 mod mail;
 #[path = "../simulation/memory/mod.rs"]
