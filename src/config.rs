@@ -18,7 +18,8 @@ const FILE: &str = "config.yaml";
 /// Goes before the filter that is set, which may say otherwise of each. The own steps of the libraries are of no
 /// interest to anybody; what lapin fails at is told by those who used it, and requests that actix cannot read by
 /// their answers: else strangers could fill the log.
-const LIBRARIES_LOG: &str = "actix_http=off,actix_server=warn,lapin=off,sqlx=warn";
+const LIBRARIES_OFF: &str = "actix_http=off,lapin=off";
+const LIBRARIES_WARN: &str = ",actix_server=warn,sqlx=warn";
 const CALLS_PER_SECOND_MAX: usize = 10_000;
 const PAYMENT_TIMEOUT_MS_MIN: u128 = 100;
 const PAYMENT_TIMEOUT_MS_MAX: u128 = 365 * 24 * 60 * 60 * 1000;
@@ -237,7 +238,10 @@ impl ServeFlags {
 /// The filter with what it leaves open: `info`, and less of the libraries.
 #[must_use]
 pub fn log_filter(set: Option<&str>) -> String {
-    format!("info,{LIBRARIES_LOG},{}", set.unwrap_or("info"))
+    let set = set.unwrap_or("info");
+    // Of all less is wanted than of the libraries otherwise.
+    let warns = if set.split(',').any(|part| matches!(part.trim(), "off" | "error")) { "" } else { LIBRARIES_WARN };
+    format!("info,{LIBRARIES_OFF}{warns},{set}")
 }
 
 fn refuse_unknown(names: impl Iterator<Item = String>) -> Result<(), ConfigError> {

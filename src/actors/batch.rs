@@ -3,15 +3,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix::Recipient;
+use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::domain::order::Order;
 use crate::domain::{Sku, Step};
 use crate::store::{Change, Refused, Store, Verdict, WriteError, Writer, WriterIdentity};
 
+use super::lease::Lease;
 use super::stock_keeper::Settled;
 use super::{Answer, Failure, NotWritten, Written};
 
@@ -34,6 +36,7 @@ pub(super) struct Resources {
     pub clock: Arc<dyn Clock>,
     pub identity: WriterIdentity,
     pub health: Arc<Health>,
+    pub lease: Lease,
 }
 
 pub(super) struct Entry {
@@ -108,7 +111,7 @@ impl Batch {
             return Ended::Ready(writer, outcomes);
         }
         // The database may be away for long: nobody waits for its return.
-        outcomes.tell();
+        outcomes.tell(&self.resources.lease);
         self.resources.reopen().await.map_or(Ended::Replaced, |writer| Ended::Ready(writer, Outcomes::default()))
     }
 
@@ -157,10 +160,11 @@ impl Batch {
         if to_refresh.is_empty() {
             return (Some(writer), settled);
         }
+        let read_at = Instant::now();
         match writer.shelves(&to_refresh).await {
             Ok(shelves) => {
                 settled.shelves.extend(shelves);
-                settled.refreshed = to_refresh;
+                settled.refreshed = Some((read_at, to_refresh));
                 (Some(writer), settled)
             }
             Err(error) => {
@@ -201,9 +205,9 @@ impl Outcomes {
         Self { settled, stock_keeper, answers: entries.into_iter().map(unavailable).collect(), steps: Vec::new() }
     }
 
-    /// The StockKeeper hears first: who is refused asks it again at once. Gives whether everybody still listened
-    /// whose change was written.
-    pub fn tell(self) -> bool {
+    /// The StockKeeper hears first: who is refused asks it again at once. Where somebody no longer listens whose
+    /// change was written, what is remembered of carts no longer counts.
+    pub fn tell(self, lease: &Lease) {
         if let Some(stock_keeper) = self.stock_keeper.filter(|_| !self.settled.is_empty()) {
             // One message per batch: it must not be refused, or a reservation would stay for ever.
             stock_keeper.do_send(self.settled);
@@ -213,7 +217,9 @@ impl Outcomes {
             // Whoever asked may have stopped waiting.
             heard &= !matches!(answer.send(outcome), Err(Ok(_)));
         }
-        heard
+        if !heard {
+            lease.begin_term();
+        }
     }
 }
 

@@ -51,7 +51,6 @@ pub struct Journal {
     published: i64,
     published_kept: i64,
     closing: Option<oneshot::Sender<()>>,
-    lease: Lease,
     /// Dropped with the Journal, however it ends: then the process must end too.
     _lifeline: oneshot::Sender<()>,
 }
@@ -110,13 +109,12 @@ impl Journal {
             to_refresh: Vec::new(),
             writer: Some(writer),
             in_flight_since: Instant::now(),
-            resources: Resources { store, clock, identity, health },
+            resources: Resources { store, clock, identity, health, lease: lease.clone() },
             stock_keeper: None,
             relay: None,
             published: 0,
             published_kept: 0,
             closing: None,
-            lease: lease.clone(),
             _lifeline: lifeline,
         };
         Ok((journal.start(), identity, lease))
@@ -153,13 +151,8 @@ impl Journal {
         self.writer = Some(writer);
         self.resources.health.available.store(true, Ordering::Relaxed);
         self.pump(context);
-        let lease = self.lease.clone();
-        let told = async move {
-            if !outcomes.tell() {
-                lease.begin_term();
-            }
-        };
-        let told = told.into_actor(self);
+        let lease = self.resources.lease.clone();
+        let told = async move { outcomes.tell(&lease) }.into_actor(self);
         context.spawn(told.map(|(), journal, context| journal.close_if_asked(context)));
     }
 
@@ -201,7 +194,7 @@ impl Journal {
             self.resources.tell_that_it_is_away();
             let refused = self.waiting.drain(..).collect();
             let unread = !std::mem::take(&mut self.to_refresh).is_empty();
-            Outcomes::of_refusal(refused, unread, self.stock_keeper.clone()).tell();
+            Outcomes::of_refusal(refused, unread, self.stock_keeper.clone()).tell(&self.resources.lease);
         }
     }
 
@@ -245,7 +238,7 @@ impl Handler<Write> for Journal {
             self.waiting.push_back(entry);
             self.pump(context);
         } else {
-            Outcomes::of_refusal(vec![entry], false, self.stock_keeper.clone()).tell();
+            Outcomes::of_refusal(vec![entry], false, self.stock_keeper.clone()).tell(&self.resources.lease);
         }
     }
 }
@@ -258,7 +251,7 @@ impl Handler<Refresh> for Journal {
             self.to_refresh.extend(skus);
             self.pump(context);
         } else {
-            Outcomes::of_refusal(Vec::new(), !skus.is_empty(), self.stock_keeper.clone()).tell();
+            Outcomes::of_refusal(Vec::new(), !skus.is_empty(), self.stock_keeper.clone()).tell(&self.resources.lease);
         }
     }
 }

@@ -189,11 +189,11 @@ impl OutboxRelay {
     fn go_on(&mut self, result: Result<Option<EventId>, RelayError>, context: &mut Context<Self>) {
         match result {
             Ok(taken) => {
-                if let Some(taken) = taken {
-                    self.published = taken;
-                    // Where the mailbox is full the next one comes in its place.
-                    let _ = self.journal.try_send(journal::Published(taken.seq));
-                }
+                // To find nothing of dead writers asks nothing of the outlet.
+                let Some(taken) = taken else { return self.pump(context) };
+                self.published = taken;
+                // Where the mailbox is full the next one comes in its place.
+                let _ = self.journal.try_send(journal::Published(taken.seq));
                 self.pause_ms = RETRY_PAUSE_MS.0;
                 self.window_events = WINDOW_EVENTS.1.min(2 * self.window_events);
                 self.backlog.failing.store(false, Ordering::Relaxed);

@@ -73,8 +73,8 @@ pub struct Settled {
     pub reserved: Vec<(ShelfDelta, bool)>,
     /// What was written off or released.
     pub moved: Vec<ShelfDelta>,
-    /// SKUs that were read again.
-    pub refreshed: Vec<Sku>,
+    /// SKUs that were read again, and when that began.
+    pub refreshed: Option<(Instant, Vec<Sku>)>,
     /// Some could not be read again.
     pub unread: bool,
     pub shelves: Vec<(Sku, Shelf)>,
@@ -192,11 +192,13 @@ impl StockKeeper {
         for (sku, shelf) in settled.shelves {
             self.shelves.entry(sku).or_default().see(shelf);
         }
-        if settled.refreshed.is_empty() && !settled.unread {
+        if settled.refreshed.is_none() && !settled.unread {
             return;
         }
-        for sku in settled.refreshed {
-            self.shelves.entry(sku).or_default().read_at = Some(Instant::now());
+        if let Some((read_at, skus)) = settled.refreshed {
+            for sku in skus {
+                self.shelves.entry(sku).or_default().read_at = Some(read_at);
+            }
         }
         for (asked_at, question) in std::mem::take(&mut self.undecided) {
             match question {
@@ -261,7 +263,7 @@ impl Settled {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         let Self { reserved, moved, refreshed, unread, shelves } = self;
-        reserved.is_empty() && moved.is_empty() && refreshed.is_empty() && !unread && shelves.is_empty()
+        reserved.is_empty() && moved.is_empty() && refreshed.is_none() && !unread && shelves.is_empty()
     }
 }
 

@@ -160,12 +160,14 @@ impl Order {
     /// `None` where it is payed already.
     ///
     /// # Errors
-    /// [`Rejection::TooLate`] at or after `expires_at`, [`Rejection::WrongStatus`] for a failed or
+    /// [`Rejection::TooLate`] at or after `expires_at`, or after another payment was refused for that; [`Rejection::WrongStatus`] for a failed or
     /// cancelled order.
     pub fn pay(&self, now: Time) -> Result<Option<Transition>, Rejection> {
         match self.status {
             Status::Payed => Ok(None),
-            Status::AwaitingPayment if now < self.expires_at => Ok(Some(self.transition(Status::Payed, now, None))),
+            Status::AwaitingPayment if now < self.expires_at && self.payment_refused_at.is_none() => {
+                Ok(Some(self.transition(Status::Payed, now, None)))
+            }
             Status::AwaitingPayment => Err(Rejection::TooLate),
             status => Err(Rejection::WrongStatus(status)),
         }
@@ -265,6 +267,9 @@ mod tests {
         let payed = order.pay(last).expect("in time").expect("a change");
         assert_eq!((payed.to, payed.version), (Status::Payed, 3));
         assert_eq!(order.pay(order.expires_at), Err(Rejection::TooLate));
+        let mut refused = order.clone();
+        refused.refuse_payment(order.expires_at);
+        assert_eq!(refused.pay(last), Err(Rejection::TooLate), "its user was told that the money goes back");
         assert_eq!(order.expire(last), None);
         let expired = order.expire(order.expires_at).expect("due");
         assert_eq!((expired.to, expired.reason.as_deref()), (Status::Cancelled, Some(PAYMENT_TIMEOUT)));

@@ -29,7 +29,7 @@ struct Page {
 #[derive(Serialize, utoipa::ToSchema)]
 struct Products<'a> {
     products: Vec<ProductBody<'a>>,
-    /// Where the next page starts; null on the last.
+    /// Where the next page starts; null on the last. Behind a full page of an external service there may be an empty one.
     next: Option<&'a str>,
 }
 

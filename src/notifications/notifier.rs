@@ -108,7 +108,7 @@ impl Notifier {
         Ok(verdicts)
     }
 
-    /// Tries until the database takes it: whoever was told must not be told again.
+    /// Tries until the database takes it, without an end: whoever was told must not be told again.
     async fn record(&self, attempts: &[Attempt<'_>], mut offer: Offer) {
         let mut pause_ms = RECORD_PAUSE_MS.0;
         while let Err(error) = in_time(self.log.record(attempts, offer)).await {

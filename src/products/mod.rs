@@ -75,7 +75,7 @@ pub enum ProductError {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Listed {
     pub skus: Vec<Sku>,
-    /// Whether there are further ones behind them.
+    /// Whether there are further ones behind them. A remote service may have none behind a full page.
     pub more: bool,
 }
 
@@ -135,12 +135,12 @@ impl Products {
 
     /// At most `count` SKUs that follow `after`, in SKU order. A remote service gives them in an
     /// order of its own, which is kept, as the next page starts after the last SKU of this one.
-    /// `count` is limited to one less than [`PAGE_SKUS_MAX`].
+    /// `count` is limited to [`PAGE_SKUS_MAX`].
     ///
     /// # Errors
     /// [`ProductError::Unavailable`].
     pub async fn list(&self, after: Option<&Sku>, count: usize) -> Result<Listed, ProductError> {
-        let count = count.min(PAGE_SKUS_MAX - 1);
+        let count = count.min(PAGE_SKUS_MAX);
         match self {
             Self::BuiltIn(catalogue) => {
                 let mut skus = catalogue.list(after, count + 1);

@@ -142,8 +142,7 @@ impl Service {
             token: self.token.expose_secret().to_owned(),
             // Sent even where it is empty: a service that wants the field gets it.
             start_after_sku: Some(after.as_ref().map_or(SkuForm::Text(String::new()), SkuForm::text)),
-            // One more tells whether there are more.
-            count: i64::try_from(count.saturating_add(1)).unwrap_or(i64::MAX),
+            count: i64::try_from(count).unwrap_or(i64::MAX),
         };
         let Known { value: page, asked_at } = self.ask::<SkuPage>(LIST_SKUS, &question, PAGE_BYTES_MAX).await?;
         let page = page.ok_or(Failure::Refused(StatusCode::NOT_FOUND))?;
@@ -158,8 +157,8 @@ impl Service {
             // An empty page would read as the end of the list.
             return Err(Failure::Unusable("no SKU of the page is valid".to_owned()));
         }
-        // By what the service listed: what is no SKU does not end the list.
-        Ok(Known { value: Arc::new(Listed { skus, more: page.skus.len() > count }), asked_at })
+        // By what the service listed: what is no SKU does not end the list. A full page may be the last one.
+        Ok(Known { value: Arc::new(Listed { skus, more: page.skus.len() >= count }), asked_at })
     }
 
     /// The answer to a question, without a value where it is 404.

@@ -244,7 +244,8 @@ impl Statement {
         self.query.push(
             ") as moved
             where orders.order_id = moved.order_id and orders.version = moved.based_on
-                and (moved.version > moved.based_on or orders.payment_refused_at is null) returning 1)",
+                and (orders.payment_refused_at is null or (moved.version > moved.based_on and moved.status <> 'payed'))
+            returning 1)",
         );
         self.checks.push(("orders_moved", moves.len(), "loms:stale"));
     }

@@ -68,8 +68,9 @@ async fn connect(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error
 
 /// The address as it may stand in a log: the password may stand before the host, or among the parameters.
 fn without_password(url: &str) -> String {
-    let (address, _) = url.split_once('?').unwrap_or((url, ""));
+    let (address, parameters) = url.split_once('?').unwrap_or((url, ""));
     match (address.split_once("://"), address.rsplit_once('@')) {
+        (Some((scheme, _)), _) if parameters.contains('@') => format!("{scheme}://…"),
         (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
         _ => address.to_owned(),
     }
@@ -85,5 +86,6 @@ mod tests {
             let shown = without_password(url);
             assert!(shown.starts_with("postgres://") && shown.ends_with("db/loms"), "{shown}");
         }
+        assert_eq!(without_password("postgres://loms:s3?cret@db/loms"), "postgres://…");
     }
 }

@@ -64,7 +64,8 @@ const MOVE_ORDERS: &str = "\
 update orders set status = value ->> 2, version = value ->> 3, updated_at = value ->> 4, reason = value ->> 5,
                   payment_refused_at = coalesce(payment_refused_at, value ->> 6)
 from jsonb_each($1)
-where order_id = value ->> 0 and version = value ->> 1 and (value ->> 3 > value ->> 1 or payment_refused_at is null)";
+where order_id = value ->> 0 and version = value ->> 1
+  and (payment_refused_at is null or (value ->> 3 > value ->> 1 and value ->> 2 <> 'payed'))";
 
 const WRITE_EVENTS: &str = "\
 insert into events (writer_id, seq, order_id, version, status, reason, occurred_at)

@@ -141,8 +141,12 @@ impl Tables {
             let fresh = match change {
                 Change::OrderPlaced { order, .. } => !self.orders.contains_key(&order.id) && orders.insert(order.id),
                 Change::OrderMoved { order, .. } => {
-                    let version = self.orders.get(&order.id).map(|stored| stored.version);
-                    version == Some(order.version - 1) && orders.insert(order.id)
+                    let stored = self.orders.get(&order.id);
+                    let follows = stored.is_some_and(|stored| {
+                        let payable = stored.payment_refused_at.is_none() || order.status != Status::Payed;
+                        stored.version == order.version - 1 && payable
+                    });
+                    follows && orders.insert(order.id)
                 }
                 Change::PaymentRefused { order } => {
                     let stored = self.orders.get(&order.id);
