@@ -1,6 +1,7 @@
 //! A connection to RabbitMQ, for one who publishes or consumes. It is never repaired: after any error
 //! it is dropped and another one is opened.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -14,6 +15,10 @@ use super::{resend, topology};
 /// Every answer of the broker is there within this time: under an alarm it stops reading, and
 /// would let everybody wait.
 pub const BROKER_MS_MAX: u64 = 10_000;
+
+/// This process has made the notifiers' queue anew, and the mark is not in it yet: the next connection finds the queue
+/// there, and must put it in all the same.
+static MARK_OWED: AtomicBool = AtomicBool::new(false);
 
 /// Why the broker did not do what was asked. Names no password.
 #[derive(Debug, thiserror::Error)]
@@ -58,8 +63,10 @@ impl Broker {
             topology::declare(&channel).await?;
             channel.confirm_select(ConfirmSelectOptions::default()).await?;
             let broker = Self { connection, channel };
-            if is_queue_missing {
+            MARK_OWED.fetch_or(is_queue_missing, Ordering::Relaxed);
+            if MARK_OWED.load(Ordering::Relaxed) {
                 broker.publish(vec![resend::first_mark()]).await?;
+                MARK_OWED.store(false, Ordering::Relaxed);
             }
             Ok(broker)
         })

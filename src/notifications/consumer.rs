@@ -126,7 +126,13 @@ async fn work_off(
     resources: &Resources,
 ) -> Result<(), ConsumerError> {
     let mut deliveries = vec![first.ok_or(ConsumerError::Cancelled)?.map_err(BrokerError::from)?];
-    while let Some(Some(delivery)) = consumer.next().now_or_never() {
+    let mut has_ended = false;
+    while let Some(next) = consumer.next().now_or_never() {
+        // The broker says once that the queue has gone.
+        let Some(delivery) = next else {
+            has_ended = true;
+            break;
+        };
         deliveries.push(delivery.map_err(BrokerError::from)?);
     }
     let mut events: Vec<OrderEvent> = Vec::with_capacity(deliveries.len());
@@ -167,7 +173,7 @@ async fn work_off(
     let Some(last) = deliveries.last() else { return Ok(()) };
     let all = BasicAckOptions { multiple: true };
     limited(async { last.acker.ack(all).await.map(drop).map_err(BrokerError::from) }).await?;
-    Ok(())
+    if has_ended { Err(ConsumerError::Cancelled) } else { Ok(()) }
 }
 
 /// Keeps the events until the database takes what became of them. To give them back to the broker
