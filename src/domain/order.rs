@@ -160,8 +160,8 @@ impl Order {
     /// `None` where it is payed already.
     ///
     /// # Errors
-    /// [`Rejection::TooLate`] at or after `expires_at`, or after another payment was refused for that; [`Rejection::WrongStatus`] for a failed or
-    /// cancelled order.
+    /// [`Rejection::TooLate`] at or after `expires_at`, or once another payment was refused for that;
+    /// [`Rejection::WrongStatus`] for a failed or cancelled order.
     pub fn pay(&self, now: Time) -> Result<Option<Transition>, Rejection> {
         match self.status {
             Status::Payed => Ok(None),

@@ -27,7 +27,7 @@ const _: () = assert!(ATTEMPTS_MAX as usize == RETRY_QUEUES.len() + 1);
 
 /// So many notifications are under way at once. All events of an order are in the same lane, so that its user
 /// hears of them in their order.
-pub const LANES: usize = 16;
+const LANES: usize = 16;
 /// So many events are recorded at once where a channel takes its time: what a kill comes in between is sent again.
 const PART_EVENTS: usize = 100;
 /// Pause between two attempts to record, rising from the first to the second.
