@@ -115,7 +115,7 @@ impl Application {
         let shelves = load_shelves(&store, &io).await?;
         let (stock_keeper, keeper_ends) = start_stock_keeper(&thread, shelves, journal.clone());
         let outbox = Outbox { settings, store: &store, io: &io, clock: &clock };
-        let (outlet, outlet_ends) = outbox.outlet()?;
+        let (outlet, outlet_ends) = outbox.outlet(identity)?;
         let (relay, backlog, relay_ends) = outbox.start_relay(&thread, outlet, journal.clone(), identity).await?;
 
         let order_ids = OrderIds::new(Arc::clone(&store), io.clone());
@@ -256,7 +256,7 @@ impl Outbox<'_> {
 
     /// RabbitMQ; or without it the notifier in this process, which tries again what failed as long as
     /// the lifeline holds.
-    fn outlet(&self) -> anyhow::Result<(Box<dyn Outlet>, Option<Lifeline>)> {
+    fn outlet(&self, identity: WriterIdentity) -> anyhow::Result<(Box<dyn Outlet>, Option<Lifeline>)> {
         if let Some(url) = &self.settings.amqp_url {
             return Ok((Box::new(Publisher::new(url.clone(), self.settings.currency.code().to_owned())), None));
         }
@@ -267,7 +267,8 @@ impl Outbox<'_> {
             clock.clone(),
         ));
         let (lifeline, ends) = Lifeline::of("the notifier");
-        self.io.spawn(held_by(lifeline, in_process::retry(Arc::clone(&notifier), store, clock)));
+        let retry = in_process::retry(Arc::clone(&notifier), store, clock, identity.writer_id);
+        self.io.spawn(held_by(lifeline, retry));
         Ok((Box::new(InProcess(notifier)), Some(ends)))
     }
 }

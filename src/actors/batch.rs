@@ -212,12 +212,12 @@ impl Outcomes {
             // One message per batch: it must not be refused, or a reservation would stay for ever.
             stock_keeper.do_send(self.settled);
         }
-        let mut heard = true;
+        let mut is_a_commit_unheard = false;
         for (answer, outcome) in self.answers {
-            // Whoever asked may have stopped waiting.
-            heard &= !matches!(answer.send(outcome), Err(Ok(_)));
+            // Whoever asked may have stopped waiting, and gets it back: what was written, or why it was not.
+            is_a_commit_unheard |= matches!(answer.send(outcome), Err(Ok(_)));
         }
-        if !heard {
+        if is_a_commit_unheard {
             lease.begin_term();
         }
     }

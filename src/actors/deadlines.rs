@@ -1,6 +1,6 @@
 //! Orders that await payment find their way back into memory: all of them after a start, what they
 //! consist of shortly before their deadline, and those that are overdue and nobody minds (their
-//! process died) by a sweep ever after.
+//! process died, or the database was away) by a sweep ever after.
 //!
 //! A step has no input but the store, and may be repeated at will.
 
@@ -19,7 +19,7 @@ use super::{Core, Failure};
 const PAGE_ORDERS: u32 = 500;
 /// Pause after a page with overdue orders: their cancels share the Journal with the customers.
 const OVERDUE_PAUSE_MS: u64 = 50;
-const SWEEP_PAUSE_MS: u64 = 5_000;
+const SWEEP_PAUSE_MS: u64 = 1_000;
 /// An order this late is minded by nobody.
 const ABANDONED_AFTER_MS: i64 = 2_000;
 /// Before every order.

@@ -23,7 +23,7 @@ use super::batch::{Batch, Ended, Entry, Outcomes, Resources};
 use super::lease::Lease;
 use super::outbox_relay::Committed;
 use super::stock_keeper::Settled;
-use super::{Answer, COMMANDS_UNDER_WAY_MAX};
+use super::{ANSWER_MS_MAX, Answer, COMMANDS_UNDER_WAY_MAX};
 
 /// The most changes in one batch.
 const BATCH_CHANGES_MAX: usize = 512;
@@ -32,6 +32,8 @@ const BATCH_ROWS_MAX: usize = 20_000;
 /// A batch that takes longer means that the database is away: new changes are refused at once. So they
 /// are as soon as it was tried in vain to reach it.
 const OUTAGE_MS_MAX: u64 = 2_000;
+/// The same for a stock edit, which may have a hundred thousand rows: a little less than anybody waits for an answer.
+const EDIT_MS_MAX: u64 = ANSWER_MS_MAX - 1_000;
 /// How often the Journal looks whether the database is away.
 const WATCH_MS: u64 = 250;
 /// How often an idle writer shows that it lives.
@@ -44,6 +46,8 @@ pub struct Journal {
     /// `None` while a batch is in flight.
     writer: Option<Box<dyn Writer>>,
     in_flight_since: Instant,
+    /// Whether it is a stock edit.
+    edits_stock: bool,
     resources: Resources,
     stock_keeper: Option<Recipient<Settled>>,
     relay: Option<Recipient<Committed>>,
@@ -109,6 +113,7 @@ impl Journal {
             to_refresh: Vec::new(),
             writer: Some(writer),
             in_flight_since: Instant::now(),
+            edits_stock: false,
             resources: Resources { store, clock, identity, health, lease: lease.clone() },
             stock_keeper: None,
             relay: None,
@@ -131,9 +136,11 @@ impl Journal {
         let Some(mut writer) = self.writer.take() else { return };
         writer.keep_published(self.published);
         self.published_kept = self.published;
+        let entries = self.next_entries();
+        self.edits_stock = entries.iter().any(|entry| matches!(entry.change, Change::StockEdited { .. }));
         let batch = Batch {
             resources: self.resources.clone(),
-            entries: self.next_entries(),
+            entries,
             to_refresh: std::mem::take(&mut self.to_refresh),
             stock_keeper: self.stock_keeper.clone(),
         };
@@ -184,12 +191,12 @@ impl Journal {
     /// The database is away: whoever waits is told now, and nothing more is taken until it is back.
     fn watch(&mut self, context: &mut Context<Self>) {
         let waited = self.in_flight_since.elapsed();
+        let outage_ms = if self.edits_stock { EDIT_MS_MAX } else { OUTAGE_MS_MAX };
         if self.writer.is_some() {
             if waited > Duration::from_millis(HEARTBEAT_MS) || self.published != self.published_kept {
                 self.start_batch(context);
             }
-        } else if waited > Duration::from_millis(OUTAGE_MS_MAX)
-            || !self.resources.health.available.load(Ordering::Relaxed)
+        } else if waited > Duration::from_millis(outage_ms) || !self.resources.health.available.load(Ordering::Relaxed)
         {
             self.resources.tell_that_it_is_away();
             let refused = self.waiting.drain(..).collect();

@@ -2,7 +2,6 @@
 //! deadline. Holds no SQL, no HTTP and no clock of its own.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix::prelude::*;
 use tokio::sync::oneshot;
@@ -14,9 +13,6 @@ use crate::store::{Change, Keyed, Movement, Refused};
 
 use super::directory::{Leave, Resident};
 use super::{ATTEMPTS_MAX, Core, Failure, NotWritten, answer_in_time, stock_keeper};
-
-/// After a failure, an order looks again this much later whether its deadline has passed.
-const EXPIRE_AGAIN_MS: u64 = 1_000;
 
 /// Its state is among the recent orders, but not while a command runs, after any doubt, or when it
 /// had to give way: then the store knows.
@@ -89,18 +85,19 @@ impl Order {
     }
 
     /// What a finished command leaves: a timer for an order that awaits payment, nothing of one
-    /// that has ended.
+    /// that has ended. One whose state is not known and that has no timer is left to the sweep: it reads what is
+    /// overdue by the page, where thousands that fell due in an outage would each ask the database again.
     fn finish(&mut self, state: Option<Arc<order::Order>>, context: &mut Context<Self>) {
         match state {
             Some(order) if order.status == Status::AwaitingPayment => {
                 if self.deadline.is_none() {
                     let left = (order.expires_at - self.core.clock.now()).to_std().unwrap_or_default();
-                    self.expire_after(left, context);
+                    self.deadline = Some(context.notify_later(Expire, left));
                 }
                 self.core.recent_orders.remember(order);
             }
-            Some(_) => self.core.directory.orders.retire(&self.id, &context.address()),
-            None => self.expire_after(Duration::from_millis(EXPIRE_AGAIN_MS), context),
+            None if self.deadline.is_some() => {}
+            Some(_) | None => self.core.directory.orders.retire(&self.id, &context.address()),
         }
     }
 
@@ -113,12 +110,6 @@ impl Order {
         match moved {
             Err(MoveError::NotFound) => self.core.directory.orders.retire(&self.id, &context.address()),
             _ => self.finish(state, context),
-        }
-    }
-
-    fn expire_after(&mut self, left: Duration, context: &mut Context<Self>) {
-        if let Some(deadline) = self.deadline.replace(context.notify_later(Expire, left)) {
-            context.cancel_future(deadline);
         }
     }
 }

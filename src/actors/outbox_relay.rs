@@ -24,6 +24,8 @@ use super::journal::{self, Journal};
 
 /// How many committed events are kept in memory; past it they are read again when their turn comes.
 const FRESH_EVENTS_MAX: usize = 20_000;
+/// So are those of orders with more lines than this: few orders have as many.
+const FRESH_ITEMS_MAX: usize = 32;
 /// How many events are handed over at once: the first after a failure, for the outlet may go on to
 /// refuse them, and twice as many after each success up to the second.
 const WINDOW_EVENTS: (u32, u32) = (50, 2_000);
@@ -162,7 +164,8 @@ impl OutboxRelay {
         let count: i64 = steps.iter().map(|(_, step)| OrderEvent::count_of(*step)).sum();
         let mut next = EventId { seq: last - count + 1, ..self.published };
         let follows = self.fresh.back().is_none_or(|kept| kept.id.seq + 1 == next.seq);
-        if !follows || self.fresh.len() > FRESH_EVENTS_MAX {
+        let are_large = steps.iter().any(|(order, _)| order.items.len() > FRESH_ITEMS_MAX);
+        if !follows || are_large || self.fresh.len() > FRESH_EVENTS_MAX {
             return;
         }
         for (order, step) in steps {
@@ -204,13 +207,13 @@ impl OutboxRelay {
                 let events = self.committed - self.published.seq;
                 if let RelayError::Held(_) = error {
                     tracing::debug!(%error, backlog.events = events, "events wait");
-                    return self.rest(context);
+                } else {
+                    tracing::warn!(%error, backlog.events = events, "events cannot be handed over");
+                    // Whether the database is there is known from the journal.
+                    let is_the_broker = matches!(error, RelayError::Outlet(OutletError::Broker(_)));
+                    self.backlog.failing.store(is_the_broker, Ordering::Relaxed);
+                    self.window_events = WINDOW_EVENTS.0;
                 }
-                tracing::warn!(%error, backlog.events = events, "events cannot be handed over");
-                // Whether the database is there is known from the journal.
-                let is_the_broker = matches!(error, RelayError::Outlet(OutletError::Broker(_)));
-                self.backlog.failing.store(is_the_broker, Ordering::Relaxed);
-                self.window_events = WINDOW_EVENTS.0;
                 self.rest(context);
             }
         }
@@ -332,7 +335,7 @@ async fn hand_over_abandoned(store: Arc<dyn Store>, mut outlet: Box<dyn Outlet>,
 }
 
 async fn adopt_abandoned(store: &dyn Store, outlet: &mut dyn Outlet, now: Time, own: i32) -> Result<(), RelayError> {
-    for cursor in in_time(store.abandoned(now)).await?.into_iter().filter(|cursor| cursor.writer != own) {
+    for cursor in in_time(store.abandoned(now, own)).await? {
         match adopt_all(store, outlet, cursor).await {
             // The next one may free it.
             Ok(()) | Err(RelayError::Held(_)) => {}

@@ -42,7 +42,7 @@ impl Shelf {
 /// How many units can be bought over all warehouses.
 #[must_use]
 pub fn available(shelves: &[Shelf]) -> i64 {
-    shelves.iter().map(Shelf::available).sum()
+    shelves.iter().map(Shelf::available).fold(0, i64::saturating_add)
 }
 
 /// Which warehouses a line takes from: the first that covers it whole, else it is split over the

@@ -79,30 +79,53 @@ impl Broker {
     /// # Errors
     /// [`BrokerError`]; the connection is of no further use.
     pub async fn publish(&self, messages: Vec<Outgoing>) -> Result<(), BrokerError> {
-        limited(async {
-            let mut sending = Vec::with_capacity(messages.len());
-            for message in messages {
-                let mut sent = Box::pin(self.send(message));
-                // Its first poll puts it behind the others; it ends when the socket has taken it. Whoever waits for that
-                // writes, and wakes two threads, for each message.
-                sending.push(match sent.as_mut().now_or_never() {
-                    Some(confirm) => Either::Left(future::ready(confirm)),
-                    None => Either::Right(sent),
-                });
-            }
-            for sent in sending {
-                match sent.await?.await? {
-                    Confirmation::Ack(None) => {}
-                    Confirmation::Ack(Some(returned)) | Confirmation::Nack(Some(returned)) => {
-                        return Err(BrokerError::Refused(returned.reply_text.to_string()));
-                    }
-                    Confirmation::Nack(None) => return Err(BrokerError::Refused("a queue is full".to_owned())),
-                    Confirmation::NotRequested => return Err(BrokerError::Refused("it confirms nothing".to_owned())),
+        limited(self.publish_without_limit(messages)).await
+    }
+
+    /// As [`Broker::publish`], for whoever limits the time.
+    ///
+    /// # Errors
+    /// [`BrokerError`]; the connection is of no further use.
+    pub async fn publish_without_limit(&self, messages: Vec<Outgoing>) -> Result<(), BrokerError> {
+        let mut sending = Vec::with_capacity(messages.len());
+        for message in messages {
+            let mut sent = Box::pin(self.send(message));
+            // Its first poll puts it behind the others; it ends when the socket has taken it. Whoever waits for that
+            // writes, and wakes two threads, for each message.
+            sending.push(match sent.as_mut().now_or_never() {
+                Some(confirm) => Either::Left(future::ready(confirm)),
+                None => Either::Right(sent),
+            });
+        }
+        for sent in sending {
+            match sent.await?.await? {
+                Confirmation::Ack(None) => {}
+                Confirmation::Ack(Some(returned)) | Confirmation::Nack(Some(returned)) => {
+                    return Err(BrokerError::Refused(returned.reply_text.to_string()));
                 }
+                Confirmation::Nack(None) => return Err(BrokerError::Refused("a queue is full".to_owned())),
+                Confirmation::NotRequested => return Err(BrokerError::Refused("it confirms nothing".to_owned())),
             }
-            Ok(())
-        })
-        .await
+        }
+        Ok(())
+    }
+
+    /// As [`limited`], but time under an alarm does not count: the broker reads nothing then, and whoever gave up would
+    /// have all that it holds delivered again, which counts against each message.
+    ///
+    /// # Errors
+    /// [`BrokerError`]; the connection is of no further use.
+    pub async fn after_alarms<T>(
+        &self,
+        answer: impl Future<Output = Result<T, BrokerError>>,
+    ) -> Result<T, BrokerError> {
+        let mut answer = std::pin::pin!(answer);
+        loop {
+            match limited(&mut answer).await {
+                Err(BrokerError::TimedOut) if self.connection.status().blocked() => {}
+                answer => return answer,
+            }
+        }
     }
 
     async fn send(&self, message: Outgoing) -> Result<PublisherConfirm, lapin::Error> {

@@ -32,6 +32,8 @@ const RETRY_PAUSE_MS: (u64, u64) = (100, 10_000);
 const FINISH_MS_MAX: u64 = 10_000;
 /// Why a message was parked, in its headers.
 pub const REASON_HEADER: &str = "x-loms-reason";
+/// An operator has put the message back, in its headers.
+pub const PUT_BACK_HEADER: &str = "x-loms-put-back";
 /// How often it was tried, in its headers: what the broker counts is lost when a message is published again.
 pub const ATTEMPTS_HEADER: &str = "x-loms-attempts";
 
@@ -39,8 +41,6 @@ pub const ATTEMPTS_HEADER: &str = "x-loms-attempts";
 enum ConsumerError {
     #[error(transparent)]
     Broker(#[from] BrokerError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
     #[error("the broker has ended the consumer")]
     Cancelled,
 }
@@ -135,15 +135,29 @@ async fn work_off(
         };
         deliveries.push(delivery.map_err(BrokerError::from)?);
     }
+    let (marks, events): (Vec<_>, Vec<_>) = deliveries.iter().partition(|delivery| resend::is_mark(delivery));
+    let (put_back, others): (Vec<_>, Vec<_>) = events.into_iter().partition(|delivery| is_put_back(delivery));
+    let mut elsewhere = tell(&others, &resources.notifier, Source::Broker).await;
+    elsewhere.extend(tell(&put_back, &resources.notifier, Source::Operator).await);
+    for mark in marks {
+        let (store, currency) = (&*resources.store, &*resources.currency);
+        let go_on = async || resend::go_on(&mark.data, store, currency, resources.clock.now()).await;
+        elsewhere.extend(insist(go_on).await);
+    }
+    broker.after_alarms(broker.publish_without_limit(elsewhere)).await?;
+    let Some(last) = deliveries.last() else { return Ok(()) };
+    let all = BasicAckOptions { multiple: true };
+    broker.after_alarms(async { last.acker.ack(all).await.map(drop).map_err(BrokerError::from) }).await?;
+    if has_ended { Err(ConsumerError::Cancelled) } else { Ok(()) }
+}
+
+/// Tells of the events, and gives what is to come again or to be parked.
+async fn tell(deliveries: &[&Delivery], notifier: &Notifier, source: Source) -> Vec<Outgoing> {
     let mut events: Vec<OrderEvent> = Vec::with_capacity(deliveries.len());
     let mut met: HashMap<EventId, usize> = HashMap::with_capacity(deliveries.len());
-    let (mut marks, mut elsewhere) = (Vec::new(), Vec::new());
     let mut of_events = Vec::with_capacity(deliveries.len());
-    for delivery in &deliveries {
-        if resend::is_mark(delivery) {
-            marks.push(delivery);
-            continue;
-        }
+    let mut elsewhere = Vec::new();
+    for delivery in deliveries {
         match message::read(&delivery.data) {
             // One that was published twice may come twice at once: it is told once.
             Ok(event) => {
@@ -156,7 +170,8 @@ async fn work_off(
             Err(error) => elsewhere.push(parked(delivery, &error.to_string())),
         }
     }
-    let mut verdicts: Vec<_> = notify(&resources.notifier, &events).await.into_iter().map(Some).collect();
+    let verdicts = insist(async || notifier.notify(&events, source).await).await;
+    let mut verdicts: Vec<_> = verdicts.into_iter().map(Some).collect();
     for (delivery, at) in of_events {
         // Of several deliveries of one event the first goes on its way, and the others end here.
         match verdicts[at].take() {
@@ -165,29 +180,26 @@ async fn work_off(
             Some(Verdict::GivenUp { reason }) => elsewhere.push(parked(delivery, &reason)),
         }
     }
-    for mark in marks {
-        elsewhere
-            .extend(resend::go_on(&mark.data, &*resources.store, &resources.currency, resources.clock.now()).await?);
-    }
-    broker.publish(elsewhere).await?;
-    let Some(last) = deliveries.last() else { return Ok(()) };
-    let all = BasicAckOptions { multiple: true };
-    limited(async { last.acker.ack(all).await.map(drop).map_err(BrokerError::from) }).await?;
-    if has_ended { Err(ConsumerError::Cancelled) } else { Ok(()) }
+    elsewhere
 }
 
-/// Keeps the events until the database takes what became of them. To give them back to the broker
-/// would count against them there, and an outage of some seconds would park them.
-async fn notify(notifier: &Notifier, events: &[OrderEvent]) -> Vec<Verdict> {
+/// Asks until the database answers, and keeps what is in hand meanwhile. To give that back to the broker would
+/// count against it there, and an outage of some seconds would park it.
+async fn insist<T>(ask: impl AsyncFn() -> Result<T, StoreError>) -> T {
     let mut pause_ms = RETRY_PAUSE_MS.0;
     loop {
-        match notifier.notify(events, Source::Broker).await {
-            Ok(verdicts) => return verdicts,
-            Err(error) => tracing::warn!(%error, "the database does not take notifications; trying again"),
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(error) => tracing::warn!(%error, "the database does not answer; trying again"),
         }
         tokio::time::sleep(Duration::from_millis(pause_ms)).await;
         pause_ms = RETRY_PAUSE_MS.1.min(2 * pause_ms);
     }
+}
+
+fn is_put_back(delivery: &Delivery) -> bool {
+    let headers = delivery.properties.headers().as_ref();
+    headers.is_some_and(|headers| headers.inner().contains_key(PUT_BACK_HEADER))
 }
 
 fn again(delivery: &Delivery, attempts: u32) -> Outgoing {
@@ -204,8 +216,9 @@ fn parked(delivery: &Delivery, reason: &str) -> Outgoing {
 
 /// The same message for another queue.
 fn moved(delivery: &Delivery, queue: &'static str, header: (&'static str, AMQPValue)) -> Outgoing {
-    let mut headers = delivery.properties.headers().clone().unwrap_or_default();
+    let mut headers = delivery.properties.headers().as_ref().map(FieldTable::inner).cloned().unwrap_or_default();
+    headers.remove(PUT_BACK_HEADER);
     headers.insert(header.0.into(), header.1);
-    let properties: BasicProperties = delivery.properties.clone().with_headers(headers);
+    let properties: BasicProperties = delivery.properties.clone().with_headers(headers.into());
     Outgoing { exchange: "", routing_key: queue.to_owned(), mandatory: true, properties, body: delivery.data.clone() }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 
 use crate::clock::Clock;
-use crate::domain::{Offer, OrderEvent};
+use crate::domain::{Offer, OrderEvent, Time};
 use crate::store::{Store, StoreError, in_time};
 
 use super::notifier::{Notifier, Source};
@@ -40,18 +40,18 @@ impl Outlet for InProcess {
     async fn close(&mut self) {}
 }
 
-/// Tries again what is due, until the process ends.
-pub async fn retry(notifier: Arc<Notifier>, store: Arc<dyn Store>, clock: Arc<dyn Clock>) {
+/// Tries again what is due, until the process ends. Of several processes, the one with the lowest writer does.
+pub async fn retry(notifier: Arc<Notifier>, store: Arc<dyn Store>, clock: Arc<dyn Clock>, writer: i32) {
     loop {
-        if let Err(error) = retry_once(&notifier, &*store, &*clock).await {
+        if let Err(error) = retry_once(&notifier, &*store, clock.now(), writer).await {
             tracing::warn!(%error, "what is to be notified again could not be read");
         }
         tokio::time::sleep(Duration::from_millis(RETRY_PAUSE_MS)).await;
     }
 }
 
-async fn retry_once(notifier: &Notifier, store: &dyn Store, clock: &dyn Clock) -> Result<(), StoreError> {
-    let due = in_time(store.due(clock.now(), RETRY_EVENTS_MAX)).await?;
+async fn retry_once(notifier: &Notifier, store: &dyn Store, now: Time, writer: i32) -> Result<(), StoreError> {
+    let due = in_time(store.due(now, writer, RETRY_EVENTS_MAX)).await?;
     if !due.is_empty() {
         notifier.notify(&in_time(store.events(&due)).await?, Source::Outbox(Offer::Again)).await?;
     }

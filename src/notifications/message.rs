@@ -3,6 +3,8 @@
 //! <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md>. The version of
 //! what is in `data` stands in `dataschema`; a reader that does not know it must not guess.
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
 use crate::domain::event::PAYMENT_REFUSED;
@@ -16,6 +18,8 @@ pub const SCHEMA: &str = "urn:loms:order-event:1";
 pub const SOURCE: &str = "/loms";
 /// No event is larger, not even one of 2,000 lines with the longest SKUs and names. RabbitMQ takes 16 MiB.
 pub const BYTES_MAX: usize = 15 * 1024 * 1024;
+/// The seconds since 1970 of the times that are taken: from then to the year 9999, as mail and HTTP write them.
+const TIMES: RangeInclusive<i64> = 0..=253_402_300_799;
 const SPEC_VERSION: &str = "1.0";
 /// An event's type goes on with its name.
 pub const TYPE_PREFIX: &str = "loms.order.";
@@ -161,7 +165,7 @@ pub fn read(bytes: &[u8]) -> Result<OrderEvent, MessageError> {
         user: UserId::parse(&body.user).map_err(|_| MessageError::Invalid("user"))?,
         status: body.status,
         reason: body.reason,
-        at: envelope.time,
+        at: Some(envelope.time).filter(|at| TIMES.contains(&at.timestamp())).ok_or(MessageError::Invalid("time"))?,
         version: body.version,
         items: body.items.into_iter().map(item).collect::<Option<_>>().ok_or(MessageError::Invalid("items"))?,
         total: Money(body.total_price),
@@ -239,5 +243,9 @@ mod tests {
         assert_eq!(read(other.as_bytes()), Err(MessageError::UnknownVersion("urn:loms:order-event:2".to_owned())));
         let bad = String::from_utf8(write(&event(), "RUB")).expect("UTF-8").replace("3-42", "42");
         assert_eq!(read(bad.as_bytes()), Err(MessageError::Invalid("id")));
+        for seconds in [-1, 253_402_300_800] {
+            let at = Time::from_timestamp(seconds, 0).expect("in range");
+            assert_eq!(read(&write(&OrderEvent { at, ..event() }, "RUB")), Err(MessageError::Invalid("time")));
+        }
     }
 }

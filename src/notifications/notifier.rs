@@ -43,6 +43,8 @@ pub struct Notifier {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
     Broker,
+    /// The broker, but an operator has put them back: what has given up is tried anew.
+    Operator,
     /// The program itself, without a broker. Of what is offered first, nothing can be known.
     Outbox(Offer),
 }
@@ -56,6 +58,13 @@ pub enum Verdict {
     Again { attempts: u32 },
     /// Some channel has given up.
     GivenUp { reason: String },
+}
+
+/// What was done in a lane; each with the place of its event.
+#[derive(Default)]
+struct Lane<'a> {
+    verdicts: Vec<(usize, Verdict)>,
+    attempts: Vec<(usize, Attempt<'a>)>,
 }
 
 impl Notifier {
@@ -82,7 +91,7 @@ impl Notifier {
     async fn notify_part(&self, events: &[OrderEvent], source: Source) -> Result<Vec<Verdict>, StoreError> {
         let offer = match source {
             Source::Outbox(offer) => offer,
-            Source::Broker => Offer::Again,
+            Source::Broker | Source::Operator => Offer::Again,
         };
         let known = match offer {
             Offer::First => Vec::new(),
@@ -95,12 +104,12 @@ impl Notifier {
             known.iter().map(|row| ((row.event, row.channel.as_str()), (row.told, row.attempts))).collect();
         let contacts = self.contacts(events).await?;
         let lanes = (0..LANES).map(|lane| self.send_lane(lane, events, &known, &contacts, source));
-        let mut made = join_all(lanes).await.concat();
-        made.sort_by_key(|(at, _)| *at);
-        let mut verdicts = vec![Verdict::Done; events.len()];
-        for (at, attempt) in &made {
-            verdicts[*at] = std::mem::replace(&mut verdicts[*at], Verdict::Done).and(attempt);
+        let (mut verdicts, mut made) = (vec![Verdict::Done; events.len()], Vec::with_capacity(events.len()));
+        for lane in join_all(lanes).await {
+            lane.verdicts.into_iter().for_each(|(at, verdict)| verdicts[at] = verdict);
+            made.extend(lane.attempts);
         }
+        made.sort_by_key(|(at, _)| *at);
         let attempts: Vec<Attempt<'_>> = made.into_iter().map(|(_, attempt)| attempt).collect();
         if !attempts.is_empty() {
             self.record(&attempts, offer).await;
@@ -120,8 +129,7 @@ impl Notifier {
         }
     }
 
-    /// Notifies of the events of every order in this lane, one after another. Gives each attempt with the
-    /// place of its event.
+    /// Notifies of the events of every order in this lane, one after another.
     async fn send_lane<'a>(
         &self,
         lane: usize,
@@ -129,22 +137,29 @@ impl Notifier {
         known: &HashMap<(EventId, &str), (Told, u32)>,
         contacts: &HashMap<UserId, Contact>,
         source: Source,
-    ) -> Vec<(usize, Attempt<'a>)> {
-        let mut attempts = Vec::new();
+    ) -> Lane<'a> {
+        let mut made = Lane::default();
         for (at, event) in events.iter().enumerate().filter(|(_, event)| is_told(event) && lane_of(event) == lane) {
+            let mut verdict = Verdict::Done;
             for channel in &self.channels {
-                let before = known.get(&(event.id, channel.name())).copied();
-                let number = match before {
+                let number = match known.get(&(event.id, channel.name())) {
                     Some((Told::Sent | Told::Skipped, _)) => continue,
-                    // An operator has put it back: it starts anew.
+                    Some((Told::Failed, _)) if source != Source::Operator => {
+                        let reason = format!("the channel {} has given up before", channel.name());
+                        verdict = verdict.and(Verdict::GivenUp { reason });
+                        continue;
+                    }
                     Some((Told::Failed, _)) | None => 1,
                     Some((Told::Waiting, attempts)) => attempts + 1,
                 };
                 let sent = channel.send(event, contacts.get(&event.user)).await;
-                attempts.push((at, self.attempt(event, channel.name(), number, sent, source)));
+                let attempt = self.attempt(event, channel.name(), number, sent, source);
+                verdict = verdict.and(Verdict::of(&attempt));
+                made.attempts.push((at, attempt));
             }
+            made.verdicts.push((at, verdict));
         }
-        attempts
+        made
     }
 
     async fn contacts(&self, events: &[OrderEvent]) -> Result<HashMap<UserId, Contact>, StoreError> {
@@ -176,20 +191,29 @@ impl Notifier {
         if let Some(reason) = reason.as_deref().filter(|_| matches!(told, Told::Waiting | Told::Failed)) {
             tracing::warn!(event.id = %event.id, channel, attempts, reason, "a user could not be notified");
         }
-        let next_attempt_at =
-            (source != Source::Broker && told == Told::Waiting).then(|| next_attempt_at(at, attempts));
+        let is_ours = matches!(source, Source::Outbox(_)) && told == Told::Waiting;
+        let next_attempt_at = is_ours.then(|| next_attempt_at(at, attempts));
         Attempt { event, channel, told, attempts, reason, at, next_attempt_at }
     }
 }
 
 impl Verdict {
-    /// The verdict on the event, with what became of it on another channel.
-    fn and(self, attempt: &Attempt<'_>) -> Self {
-        match (self, attempt.told) {
-            (Self::Again { attempts }, Told::Waiting) => Self::Again { attempts: attempts.min(attempt.attempts) },
-            (_, Told::Waiting) => Self::Again { attempts: attempt.attempts },
-            (Self::Done, Told::Failed) => Self::GivenUp { reason: attempt.reason.clone().unwrap_or_default() },
-            (verdict, _) => verdict,
+    fn of(attempt: &Attempt<'_>) -> Self {
+        match attempt.told {
+            Told::Sent | Told::Skipped => Self::Done,
+            Told::Waiting => Self::Again { attempts: attempt.attempts },
+            Told::Failed => Self::GivenUp { reason: attempt.reason.clone().unwrap_or_default() },
+        }
+    }
+
+    /// The verdict on an event, with that of another channel: as long as one is to try again, the event comes again.
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Again { attempts }, Self::Again { attempts: others }) => {
+                Self::Again { attempts: attempts.min(others) }
+            }
+            (again @ Self::Again { .. }, _) | (_, again @ Self::Again { .. }) => again,
+            (Self::Done, verdict) | (verdict, _) => verdict,
         }
     }
 }

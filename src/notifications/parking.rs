@@ -2,14 +2,14 @@
 
 use lapin::message::BasicGetMessage;
 use lapin::options::{BasicAckOptions, BasicGetOptions, BasicNackOptions};
-use lapin::types::AMQPValue;
+use lapin::types::{AMQPValue, FieldTable};
 use secrecy::SecretString;
 
 use super::broker::{Broker, BrokerError, Outgoing, limited};
-use super::consumer::REASON_HEADER;
+use super::consumer::{PUT_BACK_HEADER, REASON_HEADER};
 use super::topology::{PARKING_QUEUE, QUEUE};
 
-/// How many parked messages one run looks at; the next run goes on with the others.
+/// How many parked messages one run looks at. Those that it does not put back are the first that the next run meets.
 const PARKED_MAX: usize = 10_000;
 
 /// A parked message.
@@ -68,9 +68,11 @@ fn reason(message: &BasicGetMessage) -> String {
     }
 }
 
-/// As it first came, without what happened to it since.
+/// As it first came, without what happened to it since, save that it was put back.
 fn outgoing(message: &BasicGetMessage) -> Outgoing {
-    let properties = message.delivery.properties.clone().with_headers(Default::default());
+    let mut headers = FieldTable::default();
+    headers.insert(PUT_BACK_HEADER.into(), AMQPValue::Boolean(true));
+    let properties = message.delivery.properties.clone().with_headers(headers);
     Outgoing {
         exchange: "",
         routing_key: QUEUE.to_owned(),

@@ -89,7 +89,7 @@ pub(super) async fn go_on(
         messages.extend(in_time(store.events(&untold)).await?.iter().map(|event| again(event, currency)));
         *after = next;
     }
-    resent += messages.len();
+    resent = resent.saturating_add(messages.len());
     left.retain(|stretch| stretch.after < stretch.until);
     if left.is_empty() {
         tracing::info!(events = resent, "the queue was made anew; published again what it may have lost");

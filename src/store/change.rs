@@ -121,6 +121,15 @@ impl Change {
         }
     }
 
+    /// The order that must be in the store already, and its version there.
+    pub(super) fn based_on(&self) -> Option<(&Order, i32)> {
+        match self {
+            Self::OrderMoved { order, .. } => Some((order, order.version - 1)),
+            Self::PaymentRefused { order } => Some((order, order.version)),
+            Self::OrderPlaced { .. } | Self::CartEdited { .. } | Self::StockEdited { .. } => None,
+        }
+    }
+
     /// The order that it leaves in another state, and how.
     pub fn step(&self) -> Option<(&Arc<Order>, Step)> {
         match self {

@@ -40,6 +40,14 @@ pub(super) const OR_KEEP_UP_TO_DATE: &str = "
         attempted_at = excluded.attempted_at, next_attempt_at = excluded.next_attempt_at
     where notifications.outcome <> 'sent'";
 
+/// Finds the events that are due for the heir $2 by $1, where writers not seen since $3 are dead: the longest due first.
+pub(super) const SELECT_DUE: &str = "
+    select distinct event_id from (
+        select event_id from notifications
+        where next_attempt_at <= $1
+            and not exists (select 1 from writers where writer_id < $2 and owner <> 0 and seen_at >= $3)
+        order by next_attempt_at limit $4) as due";
+
 /// Finds a writer's events of which some attempt waits, or nothing is recorded.
 pub(super) const SELECT_UNTOLD: &str = "
     select seq from events
@@ -95,8 +103,9 @@ pub trait NotificationLog: Send + Sync {
     /// something is, that is an error.
     async fn record(&self, attempts: &[Attempt<'_>], offer: Offer) -> Result<(), StoreError>;
 
-    /// Events that are to be tried again by now, the longest due first.
-    async fn due(&self, now: Time, limit: u32) -> Result<Vec<EventId>, StoreError>;
+    /// Events that are to be tried again by now, each once; but only for the heir, the living writer with the lowest
+    /// number, so that no two try the same.
+    async fn due(&self, now: Time, heir: i32, limit: u32) -> Result<Vec<EventId>, StoreError>;
 
     async fn notifications(&self, filter: &NotificationFilter) -> Result<Vec<Notification>, StoreError>;
 

@@ -24,8 +24,9 @@ pub trait Outbox: Send + Sync {
     /// These events, of which each is known by its id.
     async fn events(&self, ids: &[EventId]) -> Result<Vec<OrderEvent>, StoreError>;
 
-    /// The cursors of dead writers, and of places that were given back, with events that were not published.
-    async fn abandoned(&self, now: Time) -> Result<Vec<EventId>, StoreError>;
+    /// The cursors of dead writers, and of places that were given back, with events that were not published; but only
+    /// for their heir, the living writer with the lowest number, so that no two tell the same.
+    async fn abandoned(&self, now: Time, heir: i32) -> Result<Vec<EventId>, StoreError>;
 
     /// Moves the cursor of a dead writer on to this event. A living writer moves its own, with its
     /// batches.

@@ -131,17 +131,14 @@ impl<'a> BatchRows<'a> {
                 });
                 self.events.push(event_of(order, order.updated_at));
             }
-            Change::OrderMoved { order, .. } => {
-                self.moves.push(MoveRow { order, based_on: order.version - 1 });
-                self.events.push(event_of(order, order.updated_at));
-            }
+            Change::OrderMoved { order, .. } => self.events.push(event_of(order, order.updated_at)),
             Change::PaymentRefused { order } => {
-                self.moves.push(MoveRow { order, based_on: order.version });
                 let at = order.payment_refused_at.unwrap_or(order.updated_at);
                 self.events.push(EventRow { status: PAYMENT_REFUSED, reason: None, ..event_of(order, at) });
             }
             Change::StockEdited { .. } => {}
         }
+        self.moves.extend(change.based_on().map(|(order, based_on)| MoveRow { order, based_on }));
         self.keys.extend(key_of(change));
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use lapin::BasicProperties;
 use loms::notifications::topology::{PARKING_QUEUE, QUEUE};
 
 use crate::support::client::eventually;
@@ -21,6 +22,21 @@ const ORDERS: usize = 20;
 const DELIVERIES_MAX: &str = r#"{"delivery-limit": 1}"#;
 /// More attempts than a message has deliveries.
 const ATTEMPTS: usize = 6;
+
+/// While the database is away the message comes, and is tried so often; nothing is parked.
+async fn outage(proxy: &TcpProxy, broker: &PrivateRabbit, publish: impl AsyncFn()) {
+    let attempts = Arc::<AtomicUsize>::default();
+    let seen = Arc::clone(&attempts);
+    proxy.set_hook(move |_| {
+        seen.fetch_add(1, Ordering::Relaxed);
+        Action::Cut
+    });
+    publish().await;
+    let tried = || async { attempts.load(Ordering::Relaxed) >= ATTEMPTS };
+    assert!(eventually(PATIENCE, tried).await, "only {} attempts", attempts.load(Ordering::Relaxed));
+    assert_eq!(witness::waiting_in(broker, PARKING_QUEUE).await, 0, "messages were parked");
+    proxy.pass();
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_of_the_database_parks_nothing() {
@@ -48,19 +64,21 @@ async fn an_outage_of_the_database_parks_nothing() {
     };
     assert!(eventually(PATIENCE, recorded).await, "the first order's notifications are not recorded");
 
-    let attempts = Arc::<AtomicUsize>::default();
-    let seen = Arc::clone(&attempts);
-    proxy.set_hook(move |_| {
-        seen.fetch_add(1, Ordering::Relaxed);
-        Action::Cut
-    });
-    for number in 0..ORDERS {
-        shop.order_and_pay(&format!("user-{number}")).await;
-    }
-    let tried = || async { attempts.load(Ordering::Relaxed) >= ATTEMPTS };
-    assert!(eventually(PATIENCE, tried).await, "only {} attempts", attempts.load(Ordering::Relaxed));
-    assert_eq!(witness::waiting_in(&broker, PARKING_QUEUE).await, 0, "events were parked");
-    proxy.pass();
+    // A mark, by which what a lost queue has lost is looked for.
+    outage(&proxy, &broker, async || {
+        let properties = BasicProperties::default().with_type("loms.queue.made".into());
+        witness::publish(&broker, QUEUE, b"{}", properties).await;
+    })
+    .await;
+    let worked_off = || async { witness::waiting_in(&broker, QUEUE).await == 0 };
+    assert!(eventually(PATIENCE, worked_off).await, "the mark is still there");
+
+    outage(&proxy, &broker, async || {
+        for number in 0..ORDERS {
+            shop.order_and_pay(&format!("user-{number}")).await;
+        }
+    })
+    .await;
     assert!(eventually(PATIENCE, || async { told(2 + 2 * ORDERS) }).await, "told of {}", receiver.book().counts.len());
     assert!(receiver.book().counts.values().all(|count| *count == 1), "{:?}", receiver.book().counts);
     assert_eq!(witness::waiting_in(&broker, PARKING_QUEUE).await, 0);

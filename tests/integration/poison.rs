@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use lapin::BasicProperties;
+use loms::notifications::broker::BROKER_MS_MAX;
 use loms::notifications::message;
 use loms::notifications::topology::{PARKING_QUEUE, QUEUE, RETRY_QUEUES};
 use serde_json::Value;
@@ -88,7 +89,7 @@ fn behaves(call: &Call, before: usize) -> Behaviour {
     match (event["data"]["user"].as_str().expect("a user"), before) {
         // Until the operator has fixed it.
         ("refused", 0) => Behaviour::Answer(410),
-        ("fails", 0) | ("fails-on", _) => Behaviour::Answer(500),
+        ("fails" | "alarm", 0) | ("fails-on", _) => Behaviour::Answer(500),
         ("redirects", 0) => Behaviour::Answer(307),
         ("closes", 0) => Behaviour::Close,
         ("hangs", 0) => Behaviour::Hang,
@@ -183,6 +184,23 @@ async fn a_receiver_that_misbehaves_is_called_again_later_under_the_same_id(scen
     }
 }
 
+/// The broker takes no message for a retry queue then. To come back with another connection would count as a delivery.
+async fn an_alarm_of_the_broker_is_waited_for(scene: &Scene) {
+    let Scene { broker, shop, receiver } = scene;
+    shop.order("alarm", &[("PEN", 1)]).await;
+    wait_until("all is published", async || shop.client.get("/readyz").await.body["events_waiting"] == 0).await;
+    broker.control(&["set_vm_memory_high_watermark", "0"]);
+    receiver.book().counts.clear();
+    let notifier = scene.start_notifier();
+    wait_for(shop, "alarm", "waiting", 1).await;
+    tokio::time::sleep(Duration::from_millis(BROKER_MS_MAX) + Duration::from_secs(3)).await;
+    assert_eq!(receiver.book().counts.values().sum::<usize>(), 1, "called again");
+    broker.control(&["set_vm_memory_high_watermark", "0.4"]);
+    wait_for(shop, "alarm", "sent", 2).await;
+    assert!(notifier.terminate().success());
+    receiver.book().counts.clear();
+}
+
 /// One after the other: a broker takes long to start.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_told_goes_out_of_the_way_and_comes_back() {
@@ -192,6 +210,7 @@ async fn what_cannot_be_told_goes_out_of_the_way_and_comes_back() {
     let receiver = Receiver::start(behaves).await;
     let scene = Scene { broker, shop, receiver };
     copies_of_an_event_that_come_together_are_told_once(&scene).await;
+    an_alarm_of_the_broker_is_waited_for(&scene).await;
     poison_is_parked_the_queue_moves_on_and_redrive_brings_back(&scene).await;
     a_receiver_that_misbehaves_is_called_again_later_under_the_same_id(&scene).await;
 }

@@ -42,7 +42,13 @@ impl Channel for Arc<Letters> {
 #[async_trait::async_trait]
 impl NotificationLog for Log {
     async fn known(&self, _: &[EventId]) -> Result<Vec<Known>, StoreError> {
-        Ok(Vec::new())
+        let known = |(event, told): &(EventId, Told)| Known {
+            event: *event,
+            channel: "letters".to_owned(),
+            told: *told,
+            attempts: 1,
+        };
+        Ok(self.kept.lock().expect("no panic").iter().map(known).collect())
     }
 
     async fn untold(&self, _: EventId, _: i64) -> Result<Vec<EventId>, StoreError> {
@@ -57,7 +63,7 @@ impl NotificationLog for Log {
         Ok(())
     }
 
-    async fn due(&self, _: Time, _: u32) -> Result<Vec<EventId>, StoreError> {
+    async fn due(&self, _: Time, _: i32, _: u32) -> Result<Vec<EventId>, StoreError> {
         Ok(Vec::new())
     }
 
@@ -121,4 +127,25 @@ async fn nobody_is_notified_again_because_the_record_was_refused() {
     notifier.notify(&events, Source::Outbox(Offer::First)).await.expect("told");
     assert_eq!(letters.sent.lock().expect("no panic").len(), events.len());
     assert_eq!(log.kept.lock().expect("no panic").len(), events.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_given_up_is_tried_again_for_an_operator_only() {
+    let (notifier, letters, log) = notifier(0);
+    let events = events(2);
+    log.kept.lock().expect("no panic").extend(events.iter().map(|event| (event.id, Told::Failed)));
+    let verdicts = notifier.notify(&events, Source::Broker).await.expect("told");
+    assert!(verdicts.iter().all(|verdict| matches!(verdict, Verdict::GivenUp { .. })), "{verdicts:?}");
+    assert_eq!(*letters.sent.lock().expect("no panic"), []);
+    let verdicts = notifier.notify(&events, Source::Operator).await.expect("told");
+    assert_eq!(verdicts, vec![Verdict::Done; events.len()]);
+    assert_eq!(letters.sent.lock().expect("no panic").len(), events.len());
+}
+
+#[test]
+fn an_event_comes_again_as_long_as_one_channel_is_to_try_again() {
+    let (again, given_up) = (|attempts| Verdict::Again { attempts }, Verdict::GivenUp { reason: "gone".to_owned() });
+    assert_eq!(Verdict::Done.and(given_up.clone()).and(Verdict::Done), given_up);
+    assert_eq!(given_up.clone().and(again(2)), again(2));
+    assert_eq!(again(3).and(given_up).and(again(2)).and(Verdict::Done), again(2));
 }

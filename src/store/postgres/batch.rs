@@ -8,10 +8,12 @@
 //! Rows that other processes may want too are taken in the order of the arrays, which are sorted:
 //! no other plan is allowed than to look up each row of an array by its key.
 
+use std::collections::HashMap;
+
 use sqlx::{PgConnection, Postgres, QueryBuilder};
 
-use crate::domain::Time;
 use crate::domain::order::Order;
+use crate::domain::{OrderId, Time};
 use crate::store::change::{Change, Refused, ShelfDelta};
 use crate::store::rows::{BatchRows, CartRow, EventRow, ItemRow, KeyRow, LineRow, MoveRow, Numbers};
 
@@ -39,22 +41,25 @@ struct Statement {
 const LOCK_CARTS: &str = "\
 select from carts where user_id = any($1::text[]) order by user_id for update";
 const LOCK_ORDERS: &str = "\
-select from orders where order_id = any($1::bigint[]) order by order_id for update";
+select order_id, version from orders where order_id = any($1::bigint[]) order by order_id for update";
 const LOCK_SHELVES: &str = "\
 select from stocks join unnest($1::text[], $2::integer[]) as wanted (sku, warehouse_id) using (sku, warehouse_id)
 order by stocks.sku, stocks.warehouse_id for update of stocks";
 
 /// Takes all rows at once that the changes will want one after another: two processes that each
-/// had some of them would wait for one another.
-pub(super) async fn lock(connection: &mut PgConnection, changes: &[Change]) -> Result<(), sqlx::Error> {
+/// had some of them would wait for one another. Gives the versions of the orders among them.
+pub(super) async fn lock(
+    connection: &mut PgConnection,
+    changes: &[Change],
+) -> Result<HashMap<OrderId, i32>, sqlx::Error> {
     let rows = BatchRows::of(changes);
     let carts = sqlx::query(LOCK_CARTS).bind(column(&rows.carts, |row| row.user_id));
     carts.execute(&mut *connection).await?;
-    let orders = sqlx::query(LOCK_ORDERS).bind(column(&rows.moves, |row| row.order.id.0));
-    orders.execute(&mut *connection).await?;
+    let orders = sqlx::query_as(LOCK_ORDERS).bind(column(&rows.moves, |row| row.order.id.0));
+    let orders: Vec<(i64, i32)> = orders.fetch_all(&mut *connection).await?;
     let shelves = sqlx::query(LOCK_SHELVES).bind(column(&rows.shelves, |delta| delta.sku.as_str()));
     shelves.bind(column(&rows.shelves, |delta| delta.warehouse.0)).execute(connection).await?;
-    Ok(())
+    Ok(orders.into_iter().map(|(id, version)| (OrderId(id), version)).collect())
 }
 
 /// Writes the changes and gives the number of events among them.

@@ -69,13 +69,16 @@ impl Outbox for Postgres {
         with_orders(&self.pool, rows).await
     }
 
-    async fn abandoned(&self, now: Time) -> Result<Vec<EventId>, StoreError> {
+    async fn abandoned(&self, now: Time, heir: i32) -> Result<Vec<EventId>, StoreError> {
         let dead_before = now - chrono::TimeDelta::milliseconds(WRITER_DEAD_AFTER_MS);
         let rows: Vec<(i32, i64)> = sqlx::query_as(
             "select writer_id, published from writers
-             where (owner = 0 or seen_at < $1) and published < last_event order by writer_id",
+             where (owner = 0 or seen_at < $1) and published < last_event and writer_id <> $2
+                 and not exists (select 1 from writers where writer_id < $2 and owner <> 0 and seen_at >= $1)
+             order by writer_id",
         )
         .bind(dead_before)
+        .bind(heir)
         .fetch_all(&self.pool)
         .await
         .map_err(StoreError::from)?;

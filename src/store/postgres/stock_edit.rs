@@ -10,7 +10,7 @@ use crate::store::idempotency::{Keyed, Outcome};
 use crate::store::rows::Numbers;
 
 use super::reads;
-use super::writer::{begin, commit, limited};
+use super::writer::{begin, commit, execute, limited};
 
 pub(super) async fn write(
     connection: &mut PgConnection,
@@ -24,8 +24,7 @@ pub(super) async fn write(
     match edited.map_err(|error| WriteError::NotWritten(error.into()))? {
         Ok(shelves) => commit(connection, vec![Verdict::StockWritten(shelves)]).await,
         Err(refused) => {
-            let rolled_back = sqlx::raw_sql("rollback").execute(connection).await;
-            rolled_back.map_err(|error| WriteError::NotWritten(error.into()))?;
+            execute(connection, "rollback").await.map_err(WriteError::NotWritten)?;
             Ok(vec![Verdict::Refused(refused)])
         }
     }

@@ -1,12 +1,13 @@
 //! The one connection that writes.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::{Connection, PgConnection};
 
 use crate::domain::stock::Shelf;
-use crate::domain::{Sku, Time};
+use crate::domain::{OrderId, Sku, Time};
 use crate::store::change::{Change, Refused, Verdict};
 use crate::store::reading::{OTHER_WRITERS, WriterRow};
 use crate::store::rows::Numbers;
@@ -162,8 +163,8 @@ impl PostgresWriter {
         let numbers = self.numbers();
         begin(&mut self.connection, numbers, now).await?;
         let locked = limited(batch::lock(&mut self.connection, changes)).await;
-        locked.map_err(|error| WriteError::NotWritten(error.into()))?;
-        let mut savepoints = Savepoints { numbers, connection: &mut self.connection, now };
+        let versions = locked.map_err(|error| WriteError::NotWritten(error.into()))?;
+        let mut savepoints = Savepoints { numbers, connection: &mut self.connection, now, versions };
         let verdicts = settle(&mut savepoints, changes).await?;
         Ok((verdicts, savepoints.numbers.last_event))
     }
@@ -187,7 +188,7 @@ pub(super) async fn commit(connection: &mut PgConnection, verdicts: Vec<Verdict>
     }
 }
 
-async fn execute(connection: &mut PgConnection, command: &'static str) -> Result<(), StoreError> {
+pub(super) async fn execute(connection: &mut PgConnection, command: &'static str) -> Result<(), StoreError> {
     limited(async { sqlx::raw_sql(command).execute(connection).await }).await.map(drop).map_err(StoreError::from)
 }
 
@@ -244,11 +245,23 @@ struct Savepoints<'a> {
     connection: &'a mut PgConnection,
     numbers: Numbers,
     now: Time,
+    /// Of the orders that were there when the transaction began.
+    versions: HashMap<OrderId, i32>,
+}
+
+impl Savepoints<'_> {
+    /// Two processes that cancel the same orders at once come with nothing else: none of it needs to be tried.
+    fn is_stale(&self, change: &Change) -> bool {
+        change.based_on().is_some_and(|(order, version)| self.versions.get(&order.id) != Some(&version))
+    }
 }
 
 #[async_trait]
 impl Trial for Savepoints<'_> {
     async fn apply(&mut self, changes: &[Change]) -> Result<Result<(), Refused>, StoreError> {
+        if changes.iter().any(|change| self.is_stale(change)) {
+            return Ok(Err(Refused::Stale));
+        }
         execute(self.connection, "savepoint part").await?;
         let error = match limited(batch::write(self.connection, self.numbers, changes, self.now)).await {
             Ok(events) => {
@@ -258,7 +271,7 @@ impl Trial for Savepoints<'_> {
             Err(error) => error,
         };
         let Some(Refusal::Change(refused)) = batch::refusal(&error) else { return Err(error.into()) };
-        execute(self.connection, "rollback to savepoint part").await?;
+        execute(self.connection, "rollback to savepoint part; release savepoint part").await?;
         if changes.len() == 1 {
             report(&refused, &error);
         }

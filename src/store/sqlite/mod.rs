@@ -89,8 +89,9 @@ impl Sqlite {
 
     /// A connection to write with beside the writing one, as soon as it is its turn.
     async fn writing(&self) -> Result<Writing<'_>, StoreError> {
-        let connection = self.pool.acquire().await.map_err(StoreError::from)?;
-        Ok(Writing { connection, _turn: self.turn.lock().await })
+        // First the turn: many who wait for theirs with a connection each would leave none to read with.
+        let turn = self.turn.lock().await;
+        Ok(Writing { connection: self.pool.acquire().await.map_err(StoreError::from)?, _turn: turn })
     }
 }
 

@@ -5,11 +5,11 @@ use sqlx::QueryBuilder;
 
 use crate::domain::contact::Contact;
 use crate::domain::{EventId, Offer, Time, UserId};
-use crate::store::StoreError;
 use crate::store::notification_log::{
-    Attempt, Known, Notification, NotificationFilter, NotificationLog, OR_KEEP_UP_TO_DATE, SELECT_UNTOLD,
+    Attempt, Known, Notification, NotificationFilter, NotificationLog, OR_KEEP_UP_TO_DATE, SELECT_DUE, SELECT_UNTOLD,
 };
 use crate::store::reading::{self, NotificationRow};
+use crate::store::{StoreError, WRITER_DEAD_AFTER_MS};
 
 use super::{Sqlite, json};
 
@@ -52,15 +52,16 @@ impl NotificationLog for Sqlite {
         writing.ended(recorded).map(drop)
     }
 
-    async fn due(&self, now: Time, limit: u32) -> Result<Vec<EventId>, StoreError> {
-        let ids: Vec<String> = sqlx::query_scalar(
-            "select event_id from notifications where next_attempt_at <= $1 order by next_attempt_at limit $2",
-        )
-        .bind(now.timestamp_micros())
-        .bind(i64::from(limit))
-        .fetch_all(&self.pool)
-        .await
-        .map_err(StoreError::from)?;
+    async fn due(&self, now: Time, heir: i32, limit: u32) -> Result<Vec<EventId>, StoreError> {
+        let dead_before = now - chrono::TimeDelta::milliseconds(WRITER_DEAD_AFTER_MS);
+        let ids: Vec<String> = sqlx::query_scalar(SELECT_DUE)
+            .bind(now.timestamp_micros())
+            .bind(heir)
+            .bind(dead_before.timestamp_micros())
+            .bind(i64::from(limit))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(StoreError::from)?;
         ids.iter().map(|id| reading::event_id_of(id)).collect()
     }
 

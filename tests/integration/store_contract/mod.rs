@@ -2,6 +2,7 @@
 //! of the simulation is one of them: what holds there must be what holds in the databases.
 
 mod books;
+mod heirs;
 mod migrating;
 mod outbox;
 mod reading;

@@ -34,15 +34,17 @@ async fn events_are_read_as_the_changes_that_wrote_them_tell() {
         assert_eq!(ground.store.events(&ids[1..3]).await.expect("read"), told[1..3]);
 
         writer.keep_published(ids[2].seq);
-        assert_eq!(ground.store.abandoned(at(3)).await.expect("read"), []);
+        let (own, heir) = (identity.writer_id, identity.writer_id + 1);
+        assert_eq!(ground.store.abandoned(at(3), heir).await.expect("read"), []);
         writer.write(&[], at(4)).await.expect("written");
         assert_eq!(ground.store.published(identity.writer_id).await.expect("read"), ids[2]);
         let dead = at(5 + WRITER_DEAD_AFTER_MS);
-        assert_eq!(ground.store.abandoned(dead).await.expect("read"), [ids[2]]);
+        assert_eq!(ground.store.abandoned(dead, heir).await.expect("read"), [ids[2]]);
+        assert_eq!(ground.store.abandoned(dead, own).await.expect("read"), [], "nobody is the heir of itself");
         ground.store.mark_published(ids[5]).await.expect("marked");
         ground.store.mark_published(ids[4]).await.expect("marked");
         assert_eq!(ground.store.published(identity.writer_id).await.expect("read"), ids[5], "it never goes back");
-        assert_eq!(ground.store.abandoned(dead).await.expect("read"), []);
+        assert_eq!(ground.store.abandoned(dead, heir).await.expect("read"), []);
     })
     .await;
 }

@@ -107,10 +107,11 @@ async fn a_place_that_is_given_back_is_free_at_once() {
     on_each_store(async |ground| {
         let (gone, mut writer) = ground.stocked().await;
         writer.write(&[placed(&reserved(1, "ann", &[("A", &[(1, 1)])]))], at(1)).await.expect("written");
-        assert_eq!(ground.store.abandoned(at(2)).await.expect("read"), []);
+        assert_eq!(ground.store.abandoned(at(2), gone.writer_id + 1).await.expect("read"), []);
         writer.close().await;
         assert_eq!(ground.store.other_writers(NOBODY).await.expect("read"), []);
-        assert_eq!(ground.store.abandoned(at(2)).await.expect("read").len(), 1, "its events are left to others");
+        let left = ground.store.abandoned(at(2), gone.writer_id + 1).await.expect("read");
+        assert_eq!(left.len(), 1, "its events are left to others");
         assert!(ground.store.reopen_writer(gone, at(2)).await.expect("asked").is_none(), "it is nobody's");
 
         let (heir, mut new) = ground.store.open_writer(18, at(2)).await.expect("a writer");

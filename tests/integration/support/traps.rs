@@ -266,8 +266,8 @@ impl Outbox for TrappedStore {
         self.store.events(ids).await
     }
 
-    async fn abandoned(&self, now: Time) -> Result<Vec<EventId>, StoreError> {
-        self.store.abandoned(now).await
+    async fn abandoned(&self, now: Time, heir: i32) -> Result<Vec<EventId>, StoreError> {
+        self.store.abandoned(now, heir).await
     }
 
     async fn mark_published(&self, up_to: EventId) -> Result<(), StoreError> {
@@ -289,9 +289,9 @@ impl NotificationLog for TrappedStore {
         self.store.record(attempts, offer).await
     }
 
-    async fn due(&self, now: Time, limit: u32) -> Result<Vec<EventId>, StoreError> {
+    async fn due(&self, now: Time, heir: i32, limit: u32) -> Result<Vec<EventId>, StoreError> {
         self.traps.pass(Place::Notifier);
-        self.store.due(now, limit).await
+        self.store.due(now, heir, limit).await
     }
 
     async fn notifications(&self, filter: &NotificationFilter) -> Result<Vec<Notification>, StoreError> {

@@ -1,6 +1,6 @@
 //! What users were told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use loms::domain::contact::Contact;
@@ -86,14 +86,18 @@ impl NotificationLog for MemoryStore {
         .await
     }
 
-    async fn due(&self, now: Time, limit: u32) -> Result<Vec<EventId>, StoreError> {
+    async fn due(&self, now: Time, heir: i32, limit: u32) -> Result<Vec<EventId>, StoreError> {
         self.call(|database| {
+            if !database.tables().is_heir(heir, now) {
+                return Vec::new();
+            }
             let log = database.notifications();
             let due =
                 log.rows.iter().filter_map(|((event, _), (_, next))| Some((next.filter(|at| *at <= now)?, *event)));
             let mut due: Vec<(Time, EventId)> = due.collect();
             due.sort_unstable();
-            due.into_iter().take(limit as usize).map(|(_, event)| event).collect()
+            let due: BTreeSet<EventId> = due.into_iter().take(limit as usize).map(|(_, event)| event).collect();
+            due.into_iter().collect()
         })
         .await
     }

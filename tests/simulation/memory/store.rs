@@ -8,8 +8,8 @@ use loms::domain::order::{Order, Status};
 use loms::domain::stock::Shelf;
 use loms::domain::{EventId, EventKind, OrderEvent, OrderId, Sku, Time, UserId};
 use loms::store::{
-    HistoryEntry, Key, NOBODY, OpenError, OrderFilter, OtherWriter, Outbox, Store, StoreError, StoredOutcome,
-    WRITER_DEAD_AFTER_MS, Writer, WriterIdentity,
+    HistoryEntry, Key, OpenError, OrderFilter, OtherWriter, Outbox, Store, StoreError, StoredOutcome, Writer,
+    WriterIdentity,
 };
 
 use loms::store::outbox::told_after;
@@ -183,14 +183,16 @@ impl Outbox for MemoryStore {
         .await
     }
 
-    async fn abandoned(&self, now: Time) -> Result<Vec<EventId>, StoreError> {
-        let dead_before = now - chrono::TimeDelta::milliseconds(WRITER_DEAD_AFTER_MS);
+    async fn abandoned(&self, now: Time, heir: i32) -> Result<Vec<EventId>, StoreError> {
         self.call(|database| {
             let tables = database.tables();
-            let left = tables.writers.iter();
-            let left = left.filter(|(_, row)| {
-                (row.owner == NOBODY || row.seen_at < dead_before) && row.published < row.last_event
-            });
+            if !tables.is_heir(heir, now) {
+                return Vec::new();
+            }
+            let left = tables
+                .writers
+                .iter()
+                .filter(|(writer, row)| **writer != heir && !row.lives(now) && row.published < row.last_event);
             left.map(|(writer, row)| EventId { writer: *writer, seq: row.published }).collect()
         })
         .await

@@ -7,7 +7,9 @@ use loms::domain::cart::Cart;
 use loms::domain::order::{Order, Status};
 use loms::domain::stock::Shelf;
 use loms::domain::{EventId, EventKind, OrderEvent, OrderId, Sku, Step, Time, UserId, WarehouseId};
-use loms::store::{Change, Key, NOBODY, OtherWriter, Outcome, Refused, StockEdit, StoredOutcome, Verdict};
+use loms::store::{
+    Change, Key, NOBODY, OtherWriter, Outcome, Refused, StockEdit, StoredOutcome, Verdict, WRITER_DEAD_AFTER_MS,
+};
 
 #[derive(Clone, Default)]
 pub struct Tables {
@@ -28,6 +30,12 @@ pub struct WriterRow {
     pub last_event: i64,
     pub published: i64,
     pub seen_at: Time,
+}
+
+impl WriterRow {
+    pub fn lives(&self, now: Time) -> bool {
+        self.owner != NOBODY && self.seen_at >= now - chrono::TimeDelta::milliseconds(WRITER_DEAD_AFTER_MS)
+    }
 }
 
 /// Under which numbers a batch is written.
@@ -239,6 +247,11 @@ impl Tables {
             self.keys.insert(keyed.key.clone(), stored);
         }
         Verdict::StockWritten(shelves)
+    }
+
+    /// Whether no living writer has a lower number.
+    pub fn is_heir(&self, writer: i32, now: Time) -> bool {
+        !self.writers.range(..writer).any(|(_, row)| row.lives(now))
     }
 
     pub fn other_writers(&self, owner: i64) -> Vec<OtherWriter> {
