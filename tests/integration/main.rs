@@ -39,6 +39,7 @@ mod races;
 mod repeated_key_faults;
 mod replayed_events;
 mod slow_client_faults;
+mod slow_network_faults;
 mod start_up_errors;
 mod store_contract;
 mod support;

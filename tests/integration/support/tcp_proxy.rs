@@ -5,14 +5,17 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
 
 const CHUNK_BYTES_MAX: usize = 64 * 1024;
+const BETWEEN_BYTES: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
@@ -36,6 +39,10 @@ pub enum Action {
     /// The bytes wait until there is another hook, which is asked about them again. The connection
     /// stays open, as in a network that lost its way.
     Stall,
+    /// The bytes arrive so much later.
+    Delay(Duration),
+    /// One byte a second goes on its way, until there is another hook, which is asked about the others.
+    Trickle,
     /// The client's side is closed at once; the bytes reach the server when there is another hook.
     DeliverLate,
 }
@@ -204,14 +211,28 @@ impl Network {
         let mut buffer = vec![0; CHUNK_BYTES_MAX];
         loop {
             let length = from.read(&mut buffer).await.ok().filter(|length| *length > 0)?;
-            let bytes = &buffer[..length];
-            loop {
+            let mut bytes = &buffer[..length];
+            while let Some((first, others)) = bytes.split_at_checked(1) {
                 // Subscribed before the hook is asked: a change in between is not missed.
                 let mut hooks = self.hooks.subscribe();
                 match self.ask(Chunk { connection, direction, bytes }) {
-                    Action::Pass => break to.write_all(bytes).await.ok()?,
+                    Action::Pass => {
+                        to.write_all(bytes).await.ok()?;
+                        break;
+                    }
                     Action::Cut => return None,
                     Action::Stall => hooks.changed().await.ok()?,
+                    Action::Delay(time) => {
+                        sleep(time).await;
+                        to.write_all(bytes).await.ok()?;
+                        break;
+                    }
+                    Action::Trickle => {
+                        to.write_all(first).await.ok()?;
+                        bytes = others;
+                        // It ends with the time, or sooner.
+                        let _ = timeout(BETWEEN_BYTES, hooks.changed()).await;
+                    }
                     Action::DeliverLate => return Some((bytes.to_vec(), hooks)),
                 }
             }
