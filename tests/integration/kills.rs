@@ -4,13 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use tokio::task::JoinSet;
 
 use crate::support::buyers::{Buyer, SKUS};
 use crate::support::client::Client;
-use crate::support::fragile_shop::{Ground, Shop, on_each_store, skus};
+use crate::support::distant_shop::DistantShop;
+use crate::support::fragile_shop::{Ground, Shop, on_each_store, order_of, path_of, skus};
 use crate::support::program::Settings;
+use crate::support::raw_connection::{RawConnection, address_of, post};
 use crate::support::rounds::Rounds;
+use crate::support::tcp_proxy::Action;
 
 const CYCLES: usize = 20;
 const CYCLES_FULL: usize = 500;
@@ -85,3 +89,37 @@ async fn a_stop_under_load_is_in_good_order(ground: Ground) {
 }
 
 on_each_store!(what_was_acknowledged_survives_a_kill, a_stop_under_load_is_in_good_order);
+
+/// Each order takes a second on the way to the database: all are under way when the program is told to stop.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_admitted_is_answered_before_the_program_ends() {
+    const ORDERS: usize = 8;
+    let Some(mut scene) = DistantShop::open(0).await else { return };
+    scene.proxy.set_hook(|_| Action::Delay(Duration::from_millis(200)));
+    let address = address_of(scene.shop.program.url());
+    let mut asked = Vec::new();
+    for number in 0..ORDERS {
+        let mut connection = RawConnection::open(address).await.expect("connected");
+        let order = order_of(&format!("buyer-{number}"), "S0", 1).to_string();
+        connection.send(&post("/orders", "", &order)).await.expect("sent");
+        asked.push(connection);
+    }
+    // Who comes after them is served, so they are being served too.
+    assert_eq!(scene.shop.client().get("/livez").await.status, 200);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let ended = scene.shop.program.terminate();
+    assert_eq!(ended.code(), Some(0), "{}", scene.shop.program.output());
+    let mut orders = Vec::new();
+    for connection in &mut asked {
+        let answer = connection.receive().await.expect("an answer");
+        assert_eq!(answer.status, 201, "{answer:?}");
+        orders.push(serde_json::from_str::<Value>(&answer.body).expect("an order"));
+    }
+    scene.proxy.pass();
+    scene.shop.program.restart();
+    let client = scene.shop.client();
+    for order in orders {
+        assert_eq!(client.get(&path_of(&order)).await.body, order);
+    }
+    scene.shop.verify();
+}
