@@ -116,7 +116,6 @@ impl Actor for Cart {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
-        context.set_mailbox_capacity(super::COMMANDS_UNDER_WAY_MAX);
         context.run_interval(Duration::from_secs(IDLE_S_MAX), |cart, context| {
             if !cart.shown.used.swap(false, Ordering::Relaxed) {
                 cart.core.directory.carts.retire(&cart.user, &context.address());

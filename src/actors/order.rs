@@ -116,10 +116,6 @@ impl Order {
 
 impl Actor for Order {
     type Context = Context<Self>;
-
-    fn started(&mut self, context: &mut Self::Context) {
-        context.set_mailbox_capacity(super::COMMANDS_UNDER_WAY_MAX);
-    }
 }
 
 impl Resident for Order {
