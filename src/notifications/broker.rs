@@ -110,8 +110,8 @@ impl Broker {
         Ok(())
     }
 
-    /// As [`limited`], but time under an alarm does not count: the broker reads nothing then, and whoever gave up would
-    /// have all that it holds delivered again, which counts against each message.
+    /// As [`limited`], but time under an alarm does not count: the broker reads nothing then, and whoever gave up would have
+    /// all that it holds delivered again when the alarm ends, beside what it has sent.
     ///
     /// # Errors
     /// [`BrokerError`]; the connection is of no further use.
