@@ -18,13 +18,18 @@ const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const CATALOGUE: &str = "sku,name,price_minor_units\nA,Lamp,100\n";
 const STOCK: &str = "sku,warehouse_id,on_hand\nA,1,5\n";
 
-/// What a command prints, which must succeed.
-fn printed(folder: &Path, arguments: &[&str]) -> String {
+/// What a command prints, and what it logs; it must succeed.
+fn printed_and_logged(folder: &Path, arguments: &[&str]) -> (String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_loms"));
     without_settings(&mut command);
     let output = command.args(arguments).current_dir(folder).output().expect("it runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("UTF-8")
+    let [printed, logged] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).expect("UTF-8"));
+    assert!(output.status.success(), "{printed}{logged}");
+    (printed, logged)
+}
+
+fn printed(folder: &Path, arguments: &[&str]) -> String {
+    printed_and_logged(folder, arguments).0
 }
 
 fn example(name: &str) -> String {
@@ -94,13 +99,34 @@ async fn the_printed_documents_are_those_that_are_served() {
 }
 
 #[test]
-fn a_compressed_stock_file_is_imported() {
+fn a_compressed_stock_file_is_imported_by_the_command_and_at_the_first_start() {
     let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("stock.csv.gz");
     let mut packed = GzEncoder::new(vec![], Compression::fast());
     packed.write_all(STOCK.as_bytes()).expect("written");
-    std::fs::write(folder.path().join("stock.csv.gz"), packed.finish().expect("packed")).expect("written");
+    std::fs::write(&file, packed.finish().expect("packed")).expect("written");
     assert_eq!(printed(folder.path(), &["stock", "import", "stock.csv.gz"]), "imported 1 rows\n");
     assert_eq!(printed(folder.path(), &["verify"]), "the books are right\n");
+
+    let mut program = Settings::new().variable("LOMS_STOCK", file.to_str().expect("UTF-8")).start();
+    assert!(program.terminate().success());
+    assert_eq!(printed(program.folder(), &["verify"]), "the books are right\n");
+}
+
+/// A line of the log would tear the bar that shows its progress.
+#[test]
+fn a_replay_logs_warnings_only_unless_told_otherwise() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(folder.path().join("catalog.csv"), CATALOGUE).expect("written");
+    let events = "user_id,invoice,kind,sku,count\n1,7,order_line,A,6\n";
+    std::fs::write(folder.path().join("events.csv"), events).expect("written");
+    for (more, is_told) in [(&["--database-url", "sqlite://one.db"][..], false), (&["--log", "info"], true)] {
+        let command =
+            [&["replay", "--catalog", "catalog.csv", "--events", "events.csv", "--unpaid", "0"], more].concat();
+        let (printed, logged) = printed_and_logged(folder.path(), &command);
+        assert!(printed.contains("units sold") && !printed.contains("REFUSED"), "{printed}");
+        assert_eq!(logged.contains("INFO"), is_told, "{logged}");
+    }
 }
 
 #[test]

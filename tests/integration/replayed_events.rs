@@ -28,7 +28,7 @@ const PAGE_EVENTS: u32 = 1_000;
 fn replay(program: &Program, catalogue: &Path, events: &Path) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_loms"));
     command.arg("replay").arg("--catalog").arg(catalogue).arg("--events").arg(events);
-    command.args(["--url", program.url(), "--stock-factor", "1", "--connections", CONNECTIONS]);
+    command.args(["--url", program.url(), "--connections", CONNECTIONS]);
     let played = command.current_dir(program.folder()).output().expect("it runs");
     let report = String::from_utf8_lossy(&played.stdout);
     assert!(played.status.success(), "{report}{}", String::from_utf8_lossy(&played.stderr));
