@@ -210,7 +210,7 @@ def pgbench(database, script, seconds, clients):
 def replay(server, seconds_max, connections):
     """Whole purchases per second: three lines added, the cart listed, purchased and payed."""
     command = [LOMS, "replay", "--catalog", server.folder / "catalog.csv", "--events", server.folder / "recording.csv",
-               "--url", server.url, "--unpaid", "0", "--connections", str(connections)]
+               "--url", server.url, "--stock-factor", "1000000", "--unpaid", "0", "--connections", str(connections)]
     began = time.monotonic()
     output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=seconds_max).stdout
     payed = int(re.search(r"^\s*payed\s+([\d,]+)", output, re.M).group(1).replace(",", ""))

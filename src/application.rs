@@ -35,7 +35,7 @@ use crate::notifications::notifier::Notifier;
 use crate::notifications::publisher::Publisher;
 use crate::products::{Catalogue, Client, Limits, Products};
 use crate::store::{self, Change, ShelfEdit, StockEdit, Store, WriterIdentity, in_time};
-use crate::{demo, stock_file, telemetry};
+use crate::{demo, packed_file, stock_file, telemetry};
 
 /// Admitted commands are answered within this time after the program was told to stop.
 const DRAIN_MS_MAX: u64 = 15_000;
@@ -336,7 +336,7 @@ async fn import_first_stock(
 ) -> anyhow::Result<()> {
     let sells_demo = settings.is_embedded() && settings.catalog.is_none() && settings.product_service_url.is_none();
     let csv = match &settings.stock {
-        Some(path) => std::fs::read(path).with_context(|| format!("LOMS_STOCK: cannot read {}", path.display()))?,
+        Some(path) => packed_file::read(path).with_context(|| format!("LOMS_STOCK: cannot read {}", path.display()))?,
         None if sells_demo => demo::STOCK_CSV.as_bytes().to_vec(),
         None => return Ok(()),
     };

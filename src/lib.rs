@@ -22,6 +22,7 @@ pub mod demo;
 pub mod domain;
 pub mod http;
 pub mod notifications;
+mod packed_file;
 pub mod products;
 pub mod stock_file;
 pub mod store;

@@ -21,7 +21,8 @@ fn main() -> ExitCode {
 }
 
 fn run() -> anyhow::Result<bool> {
-    // Some flags have their values from the environment.
+    // First, so that `--help` is given whatever the files hold.
+    let command_line = CommandLine::parse();
     config::read_dot_env()?;
-    actix_rt::System::new().block_on(commands::run(CommandLine::parse()))
+    actix_rt::System::new().block_on(commands::run(command_line))
 }

@@ -15,13 +15,13 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::config::{Flags, ServeFlags, Settings, log_filter};
+use crate::config::{BaseFlags, Flags, LOG, LOG_OF_REPLAY, ServeFlags, Settings, WITHOUT_FLAG};
 use crate::notifications::asyncapi;
 use crate::{http, store, telemetry};
 
 /// An order backend for shops: carts, orders and stock, as actors over one durable journal.
 #[derive(Debug, Parser)]
-#[command(version, args_conflicts_with_subcommands = true)]
+#[command(version, args_conflicts_with_subcommands = true, after_help = WITHOUT_FLAG)]
 pub struct CommandLine {
     #[command(subcommand)]
     command: Option<Command>,
@@ -32,6 +32,7 @@ pub struct CommandLine {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serves the HTTP API (the same as no command).
+    #[command(after_help = WITHOUT_FLAG)]
     Serve(ServeFlags),
     /// Brings the database to the present schema.
     Migrate(Flags),
@@ -44,8 +45,8 @@ enum Command {
     Replay {
         #[command(flatten)]
         arguments: replay::Arguments,
-        #[arg(long, value_name = "URL", help = "The database to play on, which must be empty")]
-        database_url: Option<String>,
+        #[command(flatten)]
+        flags: Flags,
     },
     /// Serves a catalogue under the protocol of the ProductService.
     ProductService {
@@ -53,16 +54,16 @@ enum Command {
         #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
         listen: SocketAddr,
         /// The catalogue, CSV `sku,name,price_minor_units`. [default: a demo shop's]
-        #[arg(long, value_name = "FILE", env = "LOMS_CATALOG")]
-        catalog: Option<PathBuf>,
-        /// What clients must send; without it, every token is right.
-        #[arg(long, value_name = "TOKEN", env = "PRODUCT_SERVICE_TOKEN", hide_env_values = true)]
+        #[arg(long, value_name = "FILE")]
+        catalog: Option<String>,
+        /// What clients must send, better set as PRODUCT_SERVICE_TOKEN; without it, every token is right.
+        #[arg(long, value_name = "TOKEN")]
         token: Option<SecretString>,
-        /// What to log: `info`, `loms=debug`, … [default: info]
-        #[arg(long, value_name = "FILTER", env = "LOMS_LOG")]
-        log: Option<String>,
+        #[command(flatten)]
+        base: BaseFlags,
     },
     /// Consumes events from RabbitMQ and notifies users.
+    #[command(after_help = WITHOUT_FLAG)]
     Notifications {
         #[command(subcommand)]
         command: Option<Notifications>,
@@ -113,14 +114,21 @@ pub async fn run(command_line: CommandLine) -> anyhow::Result<bool> {
             let settings = load(&ServeFlags::of(flags))?;
             stock::import(&*open_store(&settings).await?, &file).await.map(|()| true)
         }
-        Command::Verify(flags) => verify::run(&*open_store(&load(&ServeFlags::of(flags))?).await?).await,
-        Command::Replay { arguments, database_url } => {
-            let flags = ServeFlags::of(Flags { database_url, ..Flags::default() });
-            replay::system::run_and_report(&arguments, load(&flags)?).await
+        Command::Verify(flags) => {
+            let settings = load(&ServeFlags::of(flags))?;
+            let store = store::open_existing(settings.database_url.expose_secret()).await.context("DATABASE_URL")?;
+            verify::run(&*store).await
         }
-        Command::ProductService { listen, catalog, token, log } => {
-            telemetry::log(&log_filter(log.as_deref()))?;
-            product_service::run(listen, catalog.as_deref(), token).await?;
+        Command::Replay { arguments, flags } => {
+            let settings = load_with_log(&ServeFlags::of(flags), LOG_OF_REPLAY)?;
+            replay::system::run_and_report(&arguments, settings).await
+        }
+        Command::ProductService { listen, catalog, token, base } => {
+            let flags = ServeFlags { catalog, ..ServeFlags::of(Flags { base, ..Flags::default() }) };
+            let settings = load(&flags)?;
+            let token = token.unwrap_or(settings.product_service_token);
+            let token = Some(token).filter(|token| !token.expose_secret().is_empty());
+            product_service::run(listen, settings.catalog.as_deref(), token).await?;
             Ok(true)
         }
         Command::Notifications { command: None, flags } => {
@@ -144,7 +152,11 @@ pub async fn run(command_line: CommandLine) -> anyhow::Result<bool> {
 }
 
 fn load(flags: &ServeFlags) -> anyhow::Result<Settings> {
-    let settings = Settings::load(flags)?;
+    load_with_log(flags, LOG)
+}
+
+fn load_with_log(flags: &ServeFlags, log: &str) -> anyhow::Result<Settings> {
+    let settings = Settings::load(flags, log)?;
     telemetry::log(&settings.log)?;
     Ok(settings)
 }

@@ -6,13 +6,13 @@ use std::path::Path;
 use anyhow::{Context, bail};
 
 use crate::clock::{Clock, SystemClock};
-use crate::stock_file;
 use crate::store::{Change, Refused, ShelfEdit, StockEdit, Store, Verdict};
+use crate::{packed_file, stock_file};
 
 /// # Errors
 /// Names the lines that cannot be taken; then nothing was imported.
 pub async fn import(store: &dyn Store, file: &Path) -> anyhow::Result<()> {
-    let csv = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let csv = packed_file::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     let rows = match stock_file::parse(&csv) {
         Ok(rows) => rows,
         Err(errors) => {

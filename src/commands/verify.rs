@@ -18,7 +18,7 @@ pub async fn run(store: &dyn Store) -> anyhow::Result<bool> {
         writeln!(out, "{difference}")?;
     }
     match differences.len() {
-        // A path that is misspelt leads to a new, empty database.
+        // Perhaps it is another database than the one that was meant.
         0 if store.is_empty().await? => writeln!(out, "the books are right: nothing stands in them yet")?,
         0 => writeln!(out, "the books are right")?,
         count => {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{self, Either};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::uri::AMQPUri;
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, PublisherConfirm};
 use secrecy::{ExposeSecret, SecretString};
 
@@ -140,6 +141,12 @@ impl Broker {
             tracing::debug!(%error, "the broker's connection was not closed in good order");
         }
     }
+}
+
+/// Whether it can be one of a broker. What is wrong with it is not told: the password may stand there.
+#[must_use]
+pub fn is_address(url: &SecretString) -> bool {
+    url.expose_secret().parse::<AMQPUri>().is_ok()
 }
 
 /// Ends a wait that the broker does not end in time.

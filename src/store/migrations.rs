@@ -1,7 +1,9 @@
 //! The migrations of both databases, built into the program.
 
 use sqlx::SqlSafeStr;
-use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+
+use super::OpenError;
 
 /// The name and the text of each. What is new comes last; nothing is changed after a release.
 macro_rules! files {
@@ -27,6 +29,17 @@ pub(super) fn postgres() -> Migrator {
 
 pub(super) fn sqlite() -> Migrator {
     migrator(files!("sqlite"))
+}
+
+/// Whether a database that has these migrations is at the present schema.
+pub(super) fn check(migrator: &Migrator, applied: &[i64]) -> Result<(), OpenError> {
+    if let Some(unknown) = applied.iter().find(|version| !migrator.version_exists(**version)) {
+        return Err(MigrateError::VersionMissing(*unknown).into());
+    }
+    if migrator.iter().any(|migration| !applied.contains(&migration.version)) {
+        return Err(OpenError::OldSchema);
+    }
+    Ok(())
 }
 
 fn migrator<const N: usize>(files: [(&'static str, &'static str); N]) -> Migrator {

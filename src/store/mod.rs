@@ -81,6 +81,8 @@ pub enum OpenError {
     Folder { place: String, source: std::io::Error },
     #[error("cannot bring the database to the present schema: {0}")]
     Migration(#[from] sqlx::migrate::MigrateError),
+    #[error("the database is not at the present schema: `loms migrate` brings it there")]
+    OldSchema,
     #[error("the database's SQLite is {0}; 3.51.3 or later is needed")]
     SqliteTooOld(String),
 }
@@ -237,16 +239,40 @@ pub async fn in_time<T>(call: impl Future<Output = Result<T, StoreError>>) -> Re
     tokio::time::timeout(limit, call).await.unwrap_or(Err(StoreError::TimedOut))
 }
 
-/// Opens the database that the address names, without changing it.
+/// Opens the database that the address names, of SQLite also one that is not there yet.
 ///
 /// # Errors
 /// [`OpenError`]: an unknown scheme, or a database or folder that cannot be had.
 pub async fn open(url: &str) -> Result<Arc<dyn Store>, OpenError> {
-    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-        Ok(Arc::new(postgres::Postgres::open(url).await?))
-    } else if url.starts_with("sqlite:") {
-        Ok(Arc::new(sqlite::Sqlite::open(url).await?))
-    } else {
-        Err(OpenError::UnknownScheme)
+    match Kind::of(url)? {
+        Kind::Postgres => Ok(Arc::new(postgres::Postgres::open(url).await?)),
+        Kind::Sqlite => Ok(Arc::new(sqlite::Sqlite::open(url).await?)),
+    }
+}
+
+/// Opens a database that is there and at the present schema, for whoever only looks: nothing is created and
+/// nothing changed.
+///
+/// # Errors
+/// [`OpenError`], as [`open`] and where there is no such database.
+pub async fn open_existing(url: &str) -> Result<Arc<dyn Store>, OpenError> {
+    match Kind::of(url)? {
+        Kind::Postgres => Ok(Arc::new(postgres::Postgres::open_existing(url).await?)),
+        Kind::Sqlite => Ok(Arc::new(sqlite::Sqlite::open_existing(url).await?)),
+    }
+}
+
+enum Kind {
+    Postgres,
+    Sqlite,
+}
+
+impl Kind {
+    fn of(url: &str) -> Result<Self, OpenError> {
+        match url.split_once(':') {
+            Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => Ok(Self::Postgres),
+            Some(("sqlite", _)) => Ok(Self::Sqlite),
+            _ => Err(OpenError::UnknownScheme),
+        }
     }
 }

@@ -1,12 +1,10 @@
 //! Every event of real shop orders arrives: an independent consumer at the same exchange counts.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use flate2::read::GzDecoder;
 use loms::domain::order::Status;
 use loms::domain::{EventId, OrderEvent};
 use loms::notifications::topology;
@@ -17,6 +15,7 @@ use crate::support::client::{Client, eventually};
 use crate::support::notifier::Notifier;
 use crate::support::private_rabbitmq::PrivateRabbit;
 use crate::support::program::{Program, Settings};
+use crate::support::recording::Recording;
 use crate::support::witness;
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -26,37 +25,10 @@ const ORDERS_VARIABLE: &str = "LOMS_TEST_REPLAY_ORDERS";
 const CONNECTIONS: &str = "16";
 const PAGE_EVENTS: u32 = 1_000;
 
-/// So many orders of the recording, with what was cancelled meanwhile, in a file of its own; `None`
-/// with a word that the test was skipped.
-fn first_orders(recording: &Path, folder: &Path, count: usize) -> Option<PathBuf> {
-    if !recording.exists() {
-        eprintln!("skipped: the recorded orders are not at {}", recording.display());
-        return None;
-    }
-    let recorded = std::fs::File::open(recording).expect("a readable file");
-    let path = folder.join("events.csv");
-    let mut first = std::fs::File::create(&path).expect("a new file");
-    let mut orders = HashSet::new();
-    for line in BufReader::new(GzDecoder::new(recorded)).lines() {
-        let line = line.expect("a line");
-        // timestamp, user, invoice, kind, and what holds no comma either.
-        let columns: Vec<&str> = line.split(',').collect();
-        if columns[3] == "order_line" && !orders.contains(columns[2]) {
-            if orders.len() == count {
-                break;
-            }
-            orders.insert(columns[2].to_owned());
-        }
-        writeln!(first, "{line}").expect("written");
-    }
-    assert_eq!(orders.len(), count, "the recording is shorter than that");
-    Some(path)
-}
-
 fn replay(program: &Program, catalogue: &Path, events: &Path) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_loms"));
     command.arg("replay").arg("--catalog").arg(catalogue).arg("--events").arg(events);
-    command.args(["--url", program.url(), "--stock-factor", "1", "--connections", CONNECTIONS]);
+    command.args(["--url", program.url(), "--connections", CONNECTIONS]);
     let played = command.current_dir(program.folder()).output().expect("it runs");
     let report = String::from_utf8_lossy(&played.stdout);
     assert!(played.status.success(), "{report}{}", String::from_utf8_lossy(&played.stderr));
@@ -92,10 +64,8 @@ async fn assert_told_once(store: &dyn Store, events: &[OrderEvent]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_event_of_real_orders_arrives_once_and_in_order() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let recording = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/online-retail");
-    let catalogue = recording.join("catalog.csv.gz");
     let count = std::env::var(ORDERS_VARIABLE).map_or(ORDERS, |text| text.parse().expect("a number"));
-    let Some(recorded) = first_orders(&recording.join("events.csv.gz"), folder.path(), count) else { return };
+    let Some(Recording { catalogue, events: recorded }) = Recording::first(count, folder.path()) else { return };
     let Some(mut broker) = PrivateRabbit::start() else { return };
     witness::call(&mut broker).await;
     let database = format!("sqlite://{}", folder.path().join("loms.db").display());

@@ -41,13 +41,18 @@ fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary folder")
 }
 
+#[track_caller]
+fn assert_nothing_was_made(folder: &Path) {
+    assert_eq!(std::fs::read_dir(folder).expect("read").count(), 0, "something was made before");
+}
+
 #[test]
 fn a_port_in_use() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address").to_string();
     let folder = folder();
     check(folder.path(), &[], &[("LOMS_LISTEN", &address)], &["LOMS_LISTEN", &address, "in use"]);
-    assert_eq!(std::fs::read_dir(folder.path()).expect("read").count(), 0, "nothing was written before");
+    assert_nothing_was_made(folder.path());
 }
 
 #[test]
@@ -78,6 +83,20 @@ fn an_unreachable_database() {
 }
 
 #[test]
+fn a_database_that_is_not_there_is_not_made_to_be_verified() {
+    let folder = folder();
+    for place in ["dta/loms.db", "loms.bd"] {
+        check(
+            folder.path(),
+            &["verify", "--database-url", &format!("sqlite://{place}")],
+            &[],
+            &["DATABASE_URL", place],
+        );
+    }
+    assert_nothing_was_made(folder.path());
+}
+
+#[test]
 fn a_database_of_an_unknown_kind() {
     check(folder().path(), &[], &[("DATABASE_URL", "mysql://127.0.0.1/loms")], &["DATABASE_URL", "sqlite://"]);
     check(folder().path(), &["--database-url", "loms.db"], &[], &["DATABASE_URL", "sqlite://"]);
@@ -91,14 +110,77 @@ fn an_unknown_key_in_the_settings_file() {
     std::fs::write(folder.path().join("config.yaml"), "listen: [unclosed\n").expect("written");
     check(folder.path(), &[], &[], &["config.yaml"]);
     check(folder.path(), &["--config", "missing.yaml"], &[], &["missing.yaml"]);
+    check(folder.path(), &["product-service", "--listen", "127.0.0.1:0"], &[], &["config.yaml"]);
+    for root in ["- listen", "listen", "~"] {
+        std::fs::write(folder.path().join("config.yaml"), root).expect("written");
+        check(folder.path(), &[], &[], &["config.yaml"]);
+    }
+    std::fs::write(folder.path().join("config.yaml"), "catalog: missing.csv\n").expect("written");
+    check(folder.path(), &["product-service", "--listen", "127.0.0.1:0"], &[], &["missing.csv"]);
+    std::fs::remove_file(folder.path().join("config.yaml")).expect("removed");
+    std::fs::create_dir(folder.path().join("config.yaml")).expect("created");
+    check(folder.path(), &[], &[], &["config.yaml"]);
 }
 
 #[test]
 fn an_unknown_variable() {
-    check(folder().path(), &[], &[("LOMS_LISTNE", "127.0.0.1:0")], &["LOMS_LISTNE"]);
+    for command in [&[][..], &["product-service", "--listen", "127.0.0.1:0"]] {
+        check(folder().path(), command, &[("LOMS_LISTNE", "127.0.0.1:0")], &["LOMS_LISTNE"]);
+    }
     let folder = folder();
     std::fs::write(folder.path().join(".env"), "LOMS_LISTNE=127.0.0.1:0\n").expect("written");
     check(folder.path(), &[], &[], &["LOMS_LISTNE"]);
+}
+
+#[test]
+fn a_line_in_the_env_file_that_cannot_be_read() {
+    let folder = folder();
+    std::fs::write(folder.path().join(".env"), "LOMS_CURRENCY=EUR\nPRODUCT_SERVICE_TOKEN secret-word\n")
+        .expect("written");
+    let text = check(folder.path(), &[], &[], &[".env", "line 2"]);
+    assert!(!text.contains("secret-word"), "{text}");
+    let help = Command::new(env!("CARGO_BIN_EXE_loms")).arg("--help").current_dir(folder.path()).output();
+    assert!(help.expect("it runs").status.success(), "help is given all the same");
+}
+
+#[test]
+fn what_is_said_of_broker_webhook_and_mail_before_anything_is_made() {
+    let folder = folder();
+    let bad: [&[(&str, &str)]; 5] = [
+        &[("AMQP_URL", "amqp:loms:secret-word@host")],
+        &[("LOMS_WEBHOOK_URL", "https://shop.example/secret-word")],
+        &[("LOMS_SMTP_URL", "smtp://ann:secret-word@mail"), ("LOMS_MAIL_FROM", "no-reply@shop.example")],
+        &[("LOMS_SMTP_URL", "smtps://ann:secret-word@mail")],
+        &[("LOMS_MAIL_FROM", "nobody")],
+    ];
+    for variables in bad {
+        let text = check(folder.path(), &[], variables, &[variables[0].0]);
+        assert!(!text.contains("secret-word"), "a secret is shown: {text}");
+    }
+    assert_nothing_was_made(folder.path());
+}
+
+#[test]
+fn a_replay_of_what_cannot_be_read_or_nowhere() {
+    let files = folder();
+    let file = |name: &str, text: &str| {
+        std::fs::write(files.path().join(name), text).expect("written");
+        files.path().join(name).display().to_string()
+    };
+    let (catalog, bare) = (file("c.csv", "sku,name,price_minor_units\nA,Mug,1\n"), file("bare.csv", "sku\nA\n"));
+    let events = file("e.csv", "user_id,invoice,kind,sku,count\n1,7,order_line,A,6\n");
+    let folder = folder();
+    let replay = |catalog: &str, events: &str, more: &[&str], names: &[&str]| {
+        let arguments = [&["replay", "--catalog", catalog, "--events", events], more].concat();
+        check(folder.path(), &arguments, &[], names);
+        assert_nothing_was_made(folder.path());
+    };
+    replay("missing.csv", &events, &[], &["missing.csv"]);
+    replay(&catalog, "missing.csv.gz", &[], &["missing.csv.gz"]);
+    replay(&bare, &events, &[], &["bare.csv", "header"]);
+    replay(&catalog, &events, &["--url", "http://127.0.0.1:1"], &["http://127.0.0.1:1"]);
+    replay(&catalog, &events, &["--config", "missing.yaml"], &["missing.yaml"]);
+    replay(&catalog, &events, &["--log", "nonsense"], &["LOMS_LOG"]);
 }
 
 #[test]
@@ -112,6 +194,8 @@ fn a_bad_value() {
         ("LOMS_PAYMENT_TIMEOUT", "366d"),
         ("LOMS_CURRENCY", "XQQ"),
         ("LOMS_LOG", "loms=shout"),
+        ("LOMS_LOG", "nonsense"),
+        ("AMQP_URL", "foo"),
         ("LOMS_CATALOG", "missing.csv"),
         ("LOMS_STOCK", "missing.csv"),
         ("PRODUCT_SERVICE_URL", "no url"),

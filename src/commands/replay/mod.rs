@@ -57,10 +57,10 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
 
-    /// Stock to start with: the units that the file orders, times F [default: 1 without --url;
-    /// with --url stock is imported only if this is given]
-    #[arg(long, value_name = "F", value_parser = factor)]
-    pub stock_factor: Option<f64>,
+    /// Stock to start with: per SKU the units that the file orders, times F, over three warehouses;
+    /// with --url it takes the place of what is on hand there
+    #[arg(long, value_name = "F", default_value_t = 1.0, value_parser = factor)]
+    pub stock_factor: f64,
 
     /// The share of orders, 0 to 1, that nobody pays
     #[arg(long, value_name = "SHARE", default_value_t = 0.02, value_parser = share)]
@@ -71,36 +71,30 @@ pub struct Arguments {
     pub connections: u16,
 }
 
-impl Arguments {
-    /// The factor of the stock to import; `None` where the shop's own stock is to be sold.
-    #[must_use]
-    pub fn stock_to_import(&self) -> Option<f64> {
-        self.stock_factor.or(if self.url.is_none() { Some(1.0) } else { None })
-    }
+/// The recording in the files that the arguments name.
+///
+/// # Errors
+/// Where a file cannot be read: the error names it.
+pub async fn read(arguments: &Arguments) -> anyhow::Result<Recording> {
+    let (catalogue, events) = (arguments.catalog.clone(), arguments.events.clone());
+    let reading = tokio::task::spawn_blocking(move || Recording::read(&catalogue, &events));
+    Ok(reading.await.context("reading the files ended early")??)
 }
 
-/// Reads the files, imports the stock where [`Arguments::stock_to_import`] says so, and plays
-/// everything against the LOMS at `target`. Prints nothing but its progress, to stderr.
+/// Imports the stock and plays everything against the LOMS at `target`. Prints nothing but its progress, to stderr.
 ///
 /// The report's [`Report::refusals`] tell whether the command is to fail.
 ///
 /// # Errors
-/// Where a file cannot be read, or the stock cannot be imported.
-pub async fn run(arguments: &Arguments, target: &Url) -> anyhow::Result<Report> {
-    let (catalogue, events) = (arguments.catalog.clone(), arguments.events.clone());
-    let reading = tokio::task::spawn_blocking(move || Recording::read(&catalogue, &events));
-    let recording = reading.await.context("reading the files ended early")??;
+/// Where the stock cannot be imported, as where nobody is there.
+pub async fn play(arguments: &Arguments, recording: Recording, target: &Url) -> anyhow::Result<Report> {
     let connections = usize::from(arguments.connections);
     let shop = Shop::at(target, connections, rand::random())?;
-    let mut units_imported = 0;
-    if let Some(factor) = arguments.stock_to_import() {
-        let rows = stock_rows(&recording, factor);
-        units_imported = rows.iter().map(|(_, _, on_hand)| on_hand).sum();
-        shop.import_stock(stock_csv(&rows, stock::IMPORT_BYTES_MAX)).await?;
-    }
+    let rows = stock_rows(&recording, arguments.stock_factor);
+    shop.import_stock(stock_csv(&rows, stock::IMPORT_BYTES_MAX)).await?;
     let plan = Plan::of(&recording, arguments.seed, arguments.unpaid);
     let mut report = driver::drive(recording, plan, shop, connections).await?;
-    report.outcome.stock_units_imported = units_imported;
+    report.outcome.stock_units_imported = rows.iter().map(|(_, _, on_hand)| on_hand).sum();
     Ok(report)
 }
 
@@ -147,15 +141,6 @@ mod tests {
     }
 
     #[test]
-    fn stock_is_imported_into_a_running_shop_only_if_a_factor_is_given() {
-        let import = |more| parse(more).expect("good arguments").stock_to_import();
-        assert_eq!(import(""), Some(1.0));
-        assert_eq!(import("--stock-factor 0.5"), Some(0.5));
-        assert_eq!(import("--url http://localhost:8080"), None);
-        assert_eq!(import("--url http://localhost:8080 --stock-factor 2"), Some(2.0));
-    }
-
-    #[test]
     fn values_that_make_no_sense_are_refused() {
         for more in [
             "--unpaid 1.1",
@@ -185,11 +170,15 @@ mod tests {
         (arguments.catalog, arguments.events) = (catalog, events);
         let shop = test_world::small_shop::SmallShop::default();
         let (_server, url) = shop.open().await;
-        let report = run(&arguments, &url).await.expect("played");
+        let play_all = async || {
+            let recording = read(&arguments).await.expect("good files");
+            play(&arguments, recording, &url).await.expect("played")
+        };
+        let report = play_all().await;
         assert_eq!((report.outcome.stock_units_imported, report.outcome.units_payed), (6, 6));
         assert_eq!((report.outcome.payed, report.outcome.not_placed, report.refusals()), (1, 1, 0));
 
-        run(&arguments, &url).await.expect("played again");
+        play_all().await;
         let keys = shop.state().purchase_keys.clone();
         assert_ne!(keys[0], keys[1], "another run makes its own orders");
     }

@@ -5,16 +5,14 @@
 //! kept: the replay compresses time, and the shop under test sets its own prices.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::io::{self, Cursor, Read};
 use std::path::{Path, PathBuf};
-
-use compact_str::CompactString;
-use csv::StringRecord;
-use flate2::bufread::MultiGzDecoder;
 
 use crate::domain::ids::Invalid;
 use crate::domain::{Count, Sku, UserId};
+use crate::packed_file;
+use compact_str::CompactString;
+use csv::StringRecord;
 
 /// The longest invoice number: what fits into an `Idempotency-Key` beside the run's own number.
 const INVOICE_BYTES_MAX: usize = 64;
@@ -104,7 +102,7 @@ impl Recording {
     /// # Errors
     /// As [`Recording::read`].
     pub fn from_bytes(catalogue: Vec<u8>, events: Vec<u8>) -> Result<Self, Error> {
-        let table = |name: &str, bytes| Table::of(name.into(), Cursor::new(bytes));
+        let table = |name: &str, bytes| Table::of(name.as_ref(), packed_file::unpacked(Cursor::new(bytes)));
         Self::of(table("catalogue", catalogue)?, table("events", events)?)
     }
 
@@ -227,16 +225,15 @@ struct Table {
 
 impl Table {
     fn open(file: &Path) -> Result<Self, Error> {
-        let opened = File::open(file).map_err(|source| Error::Open { file: file.to_owned(), source })?;
-        Self::of(file.to_owned(), BufReader::new(opened))
+        Self::of(file, packed_file::open(file))
     }
 
-    fn of(file: PathBuf, mut bytes: impl BufRead + 'static) -> Result<Self, Error> {
-        let failed = |source| Error::Open { file: file.clone(), source };
-        // By what it holds and not by its name: downloads lose their endings.
-        let compressed = bytes.fill_buf().map_err(failed)?.starts_with(&[0x1f, 0x8b]);
-        let text: Box<dyn Read> = if compressed { Box::new(MultiGzDecoder::new(bytes)) } else { Box::new(bytes) };
-        Ok(Self { file, rows: csv::Reader::from_reader(text) })
+    fn of(file: &Path, text: io::Result<Box<dyn Read>>) -> Result<Self, Error> {
+        let file = file.to_owned();
+        match text {
+            Ok(text) => Ok(Self { file, rows: csv::Reader::from_reader(text) }),
+            Err(source) => Err(Error::Open { file, source }),
+        }
     }
 
     /// Where the columns stand, by their names in the header line; others are passed over.

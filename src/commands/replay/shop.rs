@@ -86,7 +86,8 @@ impl Shop {
             let response = sent.with_context(|| format!("the stock cannot be imported at {}", self.url))?;
             let answer = Answer::of(response).await.context("the answer to the stock import broke off")?;
             let (status, detail) = (answer.status, answer.excerpt());
-            anyhow::ensure!(status.is_success(), "the stock, part {part} of {parts}, was refused: {status} {detail}");
+            let (is_taken, url) = (status.is_success(), &self.url);
+            anyhow::ensure!(is_taken, "the stock, part {part} of {parts}, was refused at {url}: {status} {detail}");
         }
         Ok(())
     }

@@ -6,9 +6,11 @@ use anyhow::{Context as _, bail};
 use secrecy::ExposeSecret as _;
 use tokio::sync::oneshot;
 
-use super::{Arguments, Report, run};
+use super::recording::Recording;
+use super::{Arguments, Report, play, read};
 use crate::application::Application;
 use crate::config::Settings;
+use crate::products::Catalogue;
 use crate::store;
 
 /// Orders left unpaid stay unpaid: the outcome must not depend on how long the replay takes.
@@ -20,15 +22,18 @@ const PAYMENT_TIMEOUT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// # Errors
 /// Where a file or the database cannot be used, or the database is not empty.
 pub async fn run_and_report(arguments: &Arguments, settings: Settings) -> anyhow::Result<bool> {
+    let recording = read(arguments).await?;
     let report = match &arguments.url {
-        Some(url) => run(arguments, url).await?,
-        None => run_in_process(arguments, settings).await?,
+        Some(url) => play(arguments, recording, url).await?,
+        None => play_in_process(arguments, recording, settings).await?,
     };
     print!("{report}");
     Ok(report.refusals() == 0)
 }
 
-async fn run_in_process(arguments: &Arguments, settings: Settings) -> anyhow::Result<Report> {
+async fn play_in_process(arguments: &Arguments, recording: Recording, settings: Settings) -> anyhow::Result<Report> {
+    // The system reads it again: here, so that one that it cannot sell from is told before there is a database.
+    Catalogue::from_path(&arguments.catalog).context("--catalog")?;
     let store = store::open(settings.database_url.expose_secret()).await.context("DATABASE_URL")?;
     store.migrate().await?;
     if !store.is_empty().await? {
@@ -50,7 +55,7 @@ async fn run_in_process(arguments: &Arguments, settings: Settings) -> anyhow::Re
         // Either way the replay is over.
         let _ = stopped.await;
     }));
-    let report = run(arguments, &url).await;
+    let report = play(arguments, recording, &url).await;
     drop(stop);
     serving.await??;
     report

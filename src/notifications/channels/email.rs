@@ -28,6 +28,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
+pub(super) use settings::parse_sender;
 pub use settings::{Settings, SettingsError};
 
 /// One mail, from the connection to the server's last answer. Servers may let a client wait to keep

@@ -35,19 +35,41 @@ pub enum SettingsError {
 }
 
 impl Settings {
+    /// Whether they can be used, before anything is done.
+    ///
+    /// # Errors
+    /// As [`Settings::open`].
+    pub fn check(&self) -> Result<(), SettingsError> {
+        self.webhook()?;
+        self.mail()?;
+        Ok(())
+    }
+
     /// # Errors
     /// [`SettingsError`], naming what is wrong and no secret.
     pub fn open(&self, currency: Currency, clock: &Arc<dyn Clock>) -> Result<Vec<Box<dyn Channel>>, SettingsError> {
         let mut channels: Vec<Box<dyn Channel>> = vec![Box::new(Log)];
-        if let Some(url) = &self.webhook_url {
-            let settings =
-                webhook::Settings::parse(url.expose_secret(), &self.webhook_secrets, self.webhook_private_addresses)?;
+        if let Some(settings) = self.webhook()? {
             channels.push(Box::new(webhook::Webhook::new(settings, currency, Arc::clone(clock))?));
         }
-        if let Some(url) = &self.smtp_url {
-            let settings = email::Settings::parse(url, &self.mail_from)?;
+        if let Some(settings) = self.mail()? {
             channels.push(Box::new(email::Mailer::new(settings, currency)?));
         }
         Ok(channels)
+    }
+
+    fn webhook(&self) -> Result<Option<webhook::Settings>, SettingsError> {
+        let parse = |url: &SecretString| {
+            webhook::Settings::parse(url.expose_secret(), &self.webhook_secrets, self.webhook_private_addresses)
+        };
+        Ok(self.webhook_url.as_ref().map(parse).transpose()?)
+    }
+
+    fn mail(&self) -> Result<Option<email::Settings>, SettingsError> {
+        if self.smtp_url.is_none() && !self.mail_from.is_empty() {
+            // It will be used one day.
+            email::parse_sender(&self.mail_from)?;
+        }
+        Ok(self.smtp_url.as_ref().map(|url| email::Settings::parse(url, &self.mail_from)).transpose()?)
     }
 }

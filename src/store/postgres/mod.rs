@@ -15,7 +15,7 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
 
-use super::{ACQUIRE_MS_MAX, CONNECT_MS_MAX, OpenError, POOL_CONNECTIONS_MAX, STATEMENT_MS_MAX};
+use super::{ACQUIRE_MS_MAX, CONNECT_MS_MAX, OpenError, POOL_CONNECTIONS_MAX, STATEMENT_MS_MAX, migrations};
 
 /// Every statement finds its rows through an index. Its plan is made once, at a time when the tables may
 /// be empty and reading them whole looks cheap; that must not be kept. None is worth compiling.
@@ -58,6 +58,24 @@ impl Postgres {
         let answered = connect(&postgres.options).await.map_err(unreachable)?;
         answered.close().await.map_err(unreachable)?;
         Ok(postgres)
+    }
+
+    /// # Errors
+    /// As [`Postgres::open`], and where the database is not at the present schema.
+    pub async fn open_existing(url: &str) -> Result<Self, OpenError> {
+        let postgres = Self::open(url).await?;
+        let applied = postgres.applied().await;
+        let applied = applied.map_err(|source| OpenError::Unreachable { place: without_password(url), source })?;
+        migrations::check(&migrations::postgres(), &applied)?;
+        Ok(postgres)
+    }
+
+    async fn applied(&self) -> Result<Vec<i64>, sqlx::Error> {
+        let known = "select to_regclass('_sqlx_migrations') is not null";
+        if !sqlx::query_scalar::<_, bool>(known).fetch_one(&self.pool).await? {
+            return Ok(vec![]);
+        }
+        sqlx::query_scalar("select version from _sqlx_migrations where success").fetch_all(&self.pool).await
     }
 }
 

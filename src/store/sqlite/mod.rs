@@ -21,7 +21,7 @@ use sqlx::{ConnectOptions, SqlitePool};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::task::JoinSet;
 
-use super::{CONNECT_MS_MAX, OpenError, POOL_CONNECTIONS_MAX, STATEMENT_MS_MAX, StoreError};
+use super::{CONNECT_MS_MAX, OpenError, POOL_CONNECTIONS_MAX, STATEMENT_MS_MAX, StoreError, migrations};
 
 /// Up to 3.51.2 SQLite can corrupt a WAL that is reset while it is read.
 const VERSION_MIN: (u32, u32, u32) = (3, 51, 3);
@@ -51,20 +51,33 @@ impl Sqlite {
     /// [`OpenError`] where the folder or the file cannot be created or written, or where the
     /// SQLite that was linked is too old.
     pub async fn open(url: &str) -> Result<Self, OpenError> {
-        let unreachable = |source| OpenError::Unreachable { place: url.to_owned(), source };
-        let options = SqliteConnectOptions::from_str(url)
-            .map_err(unreachable)?
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(Duration::from_millis(STATEMENT_MS_MAX))
-            // They are made beside the writers.
-            .pragma("wal_autocheckpoint", "0")
-            .disable_statement_logging();
+        let options = options(url)?.create_if_missing(true).journal_mode(SqliteJournalMode::Wal);
         if let Some(folder) = options.get_filename().parent().filter(|folder| *folder != Path::new("")) {
             let place = folder.display().to_string();
             std::fs::create_dir_all(folder).map_err(|source| OpenError::Folder { place, source })?;
         }
+        Self::connect(url, options).await
+    }
+
+    /// # Errors
+    /// [`OpenError`] where there is no such file, or one that is not at the present schema.
+    pub async fn open_existing(url: &str) -> Result<Self, OpenError> {
+        let sqlite = Self::connect(url, options(url)?.create_if_missing(false)).await?;
+        let applied = sqlite.applied().await.map_err(|source| unreachable(url, source))?;
+        migrations::check(&migrations::sqlite(), &applied)?;
+        Ok(sqlite)
+    }
+
+    async fn applied(&self) -> Result<Vec<i64>, sqlx::Error> {
+        let known = "select count(*) from sqlite_master where name = '_sqlx_migrations'";
+        if sqlx::query_scalar::<_, i64>(known).fetch_one(&self.pool).await? == 0 {
+            return Ok(vec![]);
+        }
+        sqlx::query_scalar("select version from _sqlx_migrations where success").fetch_all(&self.pool).await
+    }
+
+    async fn connect(url: &str, options: SqliteConnectOptions) -> Result<Self, OpenError> {
+        let unreachable = |source| unreachable(url, source);
         let pool = SqlitePoolOptions::new()
             .max_connections(POOL_CONNECTIONS_MAX)
             .acquire_timeout(Duration::from_millis(CONNECT_MS_MAX))
@@ -111,6 +124,21 @@ impl Writing<'_> {
         }
         written.map_err(StoreError::from)
     }
+}
+
+fn options(url: &str) -> Result<SqliteConnectOptions, OpenError> {
+    let options = SqliteConnectOptions::from_str(url)
+        .map_err(|source| unreachable(url, source))?
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(Duration::from_millis(STATEMENT_MS_MAX))
+        // They are made beside the writers.
+        .pragma("wal_autocheckpoint", "0")
+        .disable_statement_logging();
+    Ok(options)
+}
+
+fn unreachable(url: &str, source: sqlx::Error) -> OpenError {
+    OpenError::Unreachable { place: url.to_owned(), source }
 }
 
 fn parse_version(text: &str) -> Option<(u32, u32, u32)> {

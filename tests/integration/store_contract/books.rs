@@ -62,7 +62,8 @@ const FAULTS: [(&str, &str, &[&str]); 10] = [
     ),
 ];
 
-async fn run(ground: &Ground, statement: &'static str) {
+/// On the database itself, past the store.
+pub async fn run(ground: &Ground, statement: &'static str) {
     let statement = AssertSqlSafe(statement);
     let changed = if ground.url.starts_with("sqlite") {
         let mut connection = SqliteConnection::connect(&ground.url).await.expect("connected");

@@ -2,10 +2,32 @@
 
 use std::time::Duration;
 
-use loms::store::{self, STATEMENT_MS_MAX};
+use loms::store::{self, OpenError, STATEMENT_MS_MAX};
 use sqlx::{Connection as _, Executor as _, PgConnection};
 
+use super::books::run;
+use super::on_each_database;
 use crate::support::postgres::Database;
+
+/// As `loms verify` opens it.
+#[tokio::test]
+async fn a_database_of_another_schema_is_told_and_left_as_it_is() {
+    on_each_database(async |ground| {
+        let opened = store::open_existing(&ground.url).await.expect("at the present schema");
+        opened.close().await;
+        run(ground, "update _sqlx_migrations set version = 1006 where version = 6").await;
+        let newer = store::open_existing(&ground.url).await.err().expect("a newer program was here");
+        assert!(newer.to_string().contains("1006"), "{newer}");
+        run(ground, "delete from _sqlx_migrations where version = 1006").await;
+        for _ in 0..2 {
+            let older = store::open_existing(&ground.url).await.err().expect("an older program was here");
+            assert!(matches!(older, OpenError::OldSchema) && older.to_string().contains("loms migrate"), "{older}");
+        }
+    })
+    .await;
+    let Some(fresh) = Database::create() else { return };
+    assert!(matches!(store::open_existing(&fresh.url()).await.err(), Some(OpenError::OldSchema)), "an empty one");
+}
 
 /// As an index of a large table does; SQLite has no limit that could end it.
 #[tokio::test]

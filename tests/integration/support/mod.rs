@@ -17,6 +17,7 @@ pub mod private_server;
 pub mod program;
 pub mod raw_connection;
 pub mod receiver;
+pub mod recording;
 pub mod rounds;
 pub mod shop;
 pub mod small_disk;

@@ -23,6 +23,8 @@ pub struct Settings {
     executable: PathBuf,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    /// Put into its folder before it starts, by their names.
+    files: Vec<(String, String)>,
 }
 
 /// A running program, or one that was stopped and may be started again. Killed with this value.
@@ -45,7 +47,7 @@ impl Settings {
 
     fn of(executable: impl Into<PathBuf>) -> Self {
         let environment = vec![("LOMS_LISTEN".to_owned(), "127.0.0.1:0".to_owned())];
-        Self { executable: executable.into(), arguments: vec![], environment }
+        Self { executable: executable.into(), arguments: vec![], environment, files: vec![] }
     }
 
     pub fn argument(mut self, argument: &str) -> Self {
@@ -55,6 +57,11 @@ impl Settings {
 
     pub fn variable(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub fn file(mut self, name: &str, text: &str) -> Self {
+        self.files.push((name.to_owned(), text.to_owned()));
         self
     }
 
@@ -75,6 +82,9 @@ impl Settings {
     /// As `start`, for tests in which it must not come up.
     pub fn try_start(self) -> Result<Program, String> {
         let folder = tempfile::Builder::new().prefix("loms-program.").tempdir().expect("a temporary folder");
+        for (name, text) in &self.files {
+            std::fs::write(folder.path().join(name), text).expect("written");
+        }
         let mut program =
             Program { settings: self, folder, process: None, url: String::new(), output: Output::default() };
         program.launch()?;

@@ -1,6 +1,7 @@
 //! What the reader makes of good files, compressed files and bad lines.
 
 use std::error::Error as _;
+use std::fs::File;
 use std::io::Write as _;
 
 use flate2::Compression;

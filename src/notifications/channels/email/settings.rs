@@ -80,7 +80,9 @@ fn check(url: &Url) -> Result<(), SettingsError> {
     Ok(())
 }
 
-fn parse_sender(text: &str) -> Result<Mailbox, SettingsError> {
+/// # Errors
+/// [`SettingsError::Sender`] or [`SettingsError::SenderAddress`].
+pub fn parse_sender(text: &str) -> Result<Mailbox, SettingsError> {
     if text.chars().any(char::is_control) {
         return Err(SettingsError::Sender);
     }
