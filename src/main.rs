@@ -14,10 +14,16 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("loms: {error:#}");
+            eprintln!("loms: {}", told(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The error and its causes, each once: some say their cause themselves.
+fn told(error: &anyhow::Error) -> String {
+    let causes = error.chain().map(ToString::to_string);
+    causes.reduce(|told, cause| if told.ends_with(&cause) { told } else { told + ": " + &cause }).unwrap_or_default()
 }
 
 fn run() -> anyhow::Result<bool> {

@@ -86,12 +86,9 @@ fn an_unreachable_database() {
 fn a_database_that_is_not_there_is_not_made_to_be_verified() {
     let folder = folder();
     for place in ["dta/loms.db", "loms.bd"] {
-        check(
-            folder.path(),
-            &["verify", "--database-url", &format!("sqlite://{place}")],
-            &[],
-            &["DATABASE_URL", place],
-        );
+        let url = format!("sqlite://{place}");
+        let text = check(folder.path(), &["verify", "--database-url", &url], &[], &["DATABASE_URL", place]);
+        assert_eq!(text.matches("unable to open").count(), 1, "its cause is told once: {text}");
     }
     assert_nothing_was_made(folder.path());
 }
