@@ -93,7 +93,7 @@ pub async fn add_item(
         changed_cart_response(&api, &user, &cart).await
     };
     let replay = async |outcome| match outcome {
-        Outcome::Cart { version, lines } => cart_response(&api, &user, &Outcome::cart(version, lines)).await,
+        Outcome::Cart { version, lines, .. } => cart_response(&api, &user, &Outcome::cart(version, lines)).await,
         _ => Err(Problem::key_reused()),
     };
     once(&api, keyed, act, replay).await

@@ -46,7 +46,7 @@ pub fn key_of(request: &HttpRequest, body: &[u8]) -> Result<Option<Keyed>, Probl
     fingerprint.update(request.uri().path());
     fingerprint.update(b"\n");
     fingerprint.update(body);
-    Ok(Some(Keyed { key, fingerprint: fingerprint.finalize().into() }))
+    Ok(Some(Keyed { key, fingerprint: fingerprint.finalize().into(), tags: None }))
 }
 
 /// # Errors
