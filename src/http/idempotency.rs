@@ -105,7 +105,8 @@ impl UnderWay {
                 turn.waited = true;
                 let limit = Duration::from_millis(TURN_MS_MAX);
                 let guard = tokio::time::timeout(limit, lock.lock_owned()).await;
-                Some(guard.map_err(|_| Problem::overloaded())?)
+                // The first may have been done, or may be yet.
+                Some(guard.map_err(|_| Problem::from(Failure::InDoubt))?)
             }
         };
         Ok(turn)
@@ -125,5 +126,18 @@ impl Drop for Turn<'_> {
         if keys.get(&self.key).is_some_and(|lock| Arc::strong_count(lock) == 1) {
             keys.remove(&self.key);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waited_in_vain_for_the_first_is_not_told_that_nothing_was_done() {
+        let (under_way, key) = (UnderWay::default(), Key::parse("k").expect("a key"));
+        let _first = under_way.turn(&key).await.expect("the first");
+        let refused = under_way.turn(&key).await.err().expect("refused").to_string();
+        assert_eq!(refused, Problem::from(Failure::InDoubt).to_string());
     }
 }
