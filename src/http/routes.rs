@@ -84,16 +84,17 @@ pub struct Methods(BTreeMap<String, String>);
 impl Methods {
     fn of(document: &OpenApi) -> Self {
         let methods = |item: &PathItem| {
-            let known = [("GET", &item.get), ("PUT", &item.put), ("POST", &item.post), ("DELETE", &item.delete)];
+            let known =
+                [("GET, HEAD", &item.get), ("PUT", &item.put), ("POST", &item.post), ("DELETE", &item.delete)];
             let taken = known.into_iter().filter(|(_, operation)| operation.is_some()).map(|(method, _)| method);
-            taken.collect::<Vec<_>>().join(", ")
+            taken.chain(["OPTIONS"]).collect::<Vec<_>>().join(", ")
         };
         Self(document.paths.paths.iter().map(|(pattern, item)| (pattern.clone(), methods(item))).collect())
     }
 
     /// As the header `Allow` names them. What the document does not name are the pages that show it.
     pub fn at(&self, pattern: &str) -> &str {
-        self.0.get(pattern).map_or("GET", String::as_str)
+        self.0.get(pattern).map_or("GET, HEAD, OPTIONS", String::as_str)
     }
 }
 

@@ -24,22 +24,52 @@ async fn an_address_that_is_not_there_is_not_found() {
 async fn a_method_that_an_address_does_not_take_is_refused() {
     on_each_store(async |shop| {
         let wrong = [
-            (Method::PUT, "/orders", "GET, POST"),
-            (Method::DELETE, "/orders/1", "GET"),
-            (Method::GET, "/orders/1/pay", "POST"),
-            (Method::PATCH, "/carts/ann", "GET, DELETE"),
-            (Method::GET, "/carts/ann/items", "POST"),
-            (Method::GET, "/carts/ann/purchase", "POST"),
-            (Method::POST, "/stocks/MUG/1", "PUT"),
-            (Method::GET, "/addToCart", "POST"),
-            (Method::DELETE, "/products", "GET"),
+            (Method::PUT, "/orders", "GET, HEAD, POST, OPTIONS"),
+            (Method::DELETE, "/orders/1", "GET, HEAD, OPTIONS"),
+            (Method::GET, "/orders/1/pay", "POST, OPTIONS"),
+            (Method::HEAD, "/orders/1/pay", "POST, OPTIONS"),
+            (Method::PATCH, "/carts/ann", "GET, HEAD, DELETE, OPTIONS"),
+            (Method::GET, "/carts/ann/items", "POST, OPTIONS"),
+            (Method::GET, "/carts/ann/purchase", "POST, OPTIONS"),
+            (Method::POST, "/stocks/MUG/1", "PUT, OPTIONS"),
+            (Method::GET, "/addToCart", "POST, OPTIONS"),
+            (Method::DELETE, "/products", "GET, HEAD, OPTIONS"),
         ];
         for (method, path, allowed) in wrong {
             let answer = answered(shop.client.request(method.clone(), path, None).json(&json!({}))).await;
             assert_eq!(answer.status, 405, "{method} {path}: {}", answer.body);
-            assert_problem(&answer, 405, "method_not_allowed");
+            if method != Method::HEAD {
+                assert_problem(&answer, 405, "method_not_allowed");
+            }
             assert_eq!(answer.headers["allow"], allowed, "{method} {path}");
+            let asked = answered(shop.client.request(Method::OPTIONS, path, None)).await;
+            assert_eq!(
+                (asked.status, &asked.body, &asked.headers["allow"]),
+                (204, &Value::Null, &answer.headers["allow"])
+            );
         }
+        let nowhere = answered(shop.client.request(Method::OPTIONS, "/nothing", None)).await;
+        assert_problem(&nowhere, 404, "not_found");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn head_is_answered_as_get_is_without_the_body() {
+    on_each_store(async |shop| {
+        shop.order("ann", &[("PEN", 1)]).await;
+        for path in
+            ["/livez", "/readyz", "/orders", "/carts/ann", "/stocks/MUG", "/products/NO", "/docs/", "/openapi.json"]
+        {
+            let get = shop.client.get(path).await;
+            let head = answered(shop.client.request(Method::HEAD, path, None)).await;
+            assert_eq!((head.status, &head.body), (get.status, &Value::Null), "{path}");
+            for header in ["content-type", "content-length"] {
+                assert_eq!(head.headers.get(header), get.headers.get(header), "{path}");
+            }
+        }
+        assert_eq!(answered(shop.client.request(Method::HEAD, "/metrics", None)).await.status, 200);
+        assert_eq!(shop.client.get("/livez").await.body, "ok\n", "the connection is as good as before");
     })
     .await;
 }
