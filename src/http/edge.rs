@@ -15,6 +15,7 @@ use tracing::Instrument;
 use super::Shared;
 use super::admission::Admission;
 use super::chunked::{Chunked, Rest};
+use super::json_object::of_field;
 use super::problem::Problem;
 use super::routes::Methods;
 
@@ -70,7 +71,13 @@ pub async fn nothing_here(request: HttpRequest) -> HttpResponse {
 
 /// A query that cannot be read; its message names the parameter.
 pub fn bad_query(error: &QueryPayloadError) -> Problem {
-    Problem::unreadable(error.to_string())
+    match error {
+        QueryPayloadError::Deserialize(error) => {
+            let message = error.to_string();
+            of_field(&message, None, format!("the query: {message}"))
+        }
+        _ => Problem::unreadable("the query cannot be read"),
+    }
 }
 
 /// What a path stands for, where every percent sign is followed by two hexadecimal digits and all of it

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use actix_web::http::header::HeaderValue;
+use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse};
 use sha2::{Digest, Sha256};
 use tokio::sync::OwnedMutexGuard;
@@ -16,8 +16,9 @@ use crate::store::{Key, Keyed, Outcome};
 
 use super::Api;
 use super::problem::Problem;
+use super::request::only_one;
 
-const HEADER: &str = "idempotency-key";
+const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 /// Nobody waits longer for the first request with the same key.
 const TURN_MS_MAX: u64 = 10_000;
 
@@ -36,9 +37,9 @@ struct Turn<'a> {
 /// The request's key, where it has one.
 ///
 /// # Errors
-/// 422 for a key that is not 1–255 printable ASCII characters.
+/// 422 for a key that is not 1–255 printable ASCII characters, 400 for two keys.
 pub fn key_of(request: &HttpRequest, body: &[u8]) -> Result<Option<Keyed>, Problem> {
-    let Some(value) = request.headers().get(HEADER) else { return Ok(None) };
+    let Some(value) = only_one(request.headers(), &HEADER)? else { return Ok(None) };
     let key = parse(value)?;
     let mut fingerprint = Sha256::new();
     fingerprint.update(request.method().as_str());

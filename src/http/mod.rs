@@ -8,6 +8,7 @@ mod chunked;
 mod edge;
 mod idempotency;
 pub mod input;
+mod json_object;
 mod notifications;
 mod operations;
 mod orders;
@@ -18,6 +19,7 @@ mod request;
 mod routes;
 mod schema;
 mod service_contract;
+mod shown_cart;
 mod stocks;
 
 use std::io;

@@ -11,6 +11,7 @@ use crate::stock_file;
 use crate::store::{Change, Keyed, Outcome, Refused, ShelfEdit, StockEdit};
 
 use super::answer::json;
+use super::carts::require_product;
 use super::idempotency::{key_of, once};
 use super::problem::Problem;
 use super::request::{self, CsvBody, JsonBody};
@@ -21,7 +22,7 @@ use super::{Api, Shared};
 const REASON_CHARS_MAX: usize = 500;
 
 #[derive(Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with on_hand")]
 pub struct StockCount {
     /// How many units lie there: 0 to 1,000,000,000,000.
     #[schema(value_type = i64, minimum = 0, maximum = 1_000_000_000_000i64)]
@@ -29,7 +30,7 @@ pub struct StockCount {
 }
 
 #[derive(Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with delta and reason")]
 pub struct Adjustment {
     /// How many units more, or (negative) less; not 0.
     #[schema(value_type = i64, minimum = -1_000_000_000_000i64, maximum = 1_000_000_000_000i64)]
@@ -66,10 +67,7 @@ struct Imported {
 #[get("/stocks/{sku}")]
 pub async fn show_stock(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
     let sku = request::sku(&path)?;
-    let shelves = shelves(&api, vec![sku.clone()]).await?;
-    if shelves.is_empty() {
-        return Err(Problem::unknown_sku(&sku));
-    }
+    let shelves = shelves_of(&api, &sku).await?;
     Ok(stock_response(&sku, &shelves))
 }
 
@@ -173,6 +171,18 @@ impl Adjustment {
         }
         Ok(units)
     }
+}
+
+/// None for what is for sale and was never stocked.
+///
+/// # Errors
+/// 404 for a SKU that has neither a shelf nor a product, 503 where the database or ProductService is away.
+pub async fn shelves_of(api: &Api, sku: &Sku) -> Result<Vec<(Sku, Shelf)>, Problem> {
+    let shelves = shelves(api, vec![sku.clone()]).await?;
+    if shelves.is_empty() {
+        require_product(api, sku).await?;
+    }
+    Ok(shelves)
 }
 
 /// # Errors
