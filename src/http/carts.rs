@@ -15,11 +15,11 @@ use crate::domain::{Count, Sku, UserId};
 use crate::products::{Product, ProductError};
 use crate::store::{Keyed, Outcome, PriceTags};
 
-use super::idempotency::{key_of, once};
+use super::idempotency::{KeyHeader, key_of, once};
 use super::orders::{draft, placed_response, replay_order};
 use super::problem::Problem;
+use super::refusals::{BadBody, BadValue, BadValueOrKey, LongBody, NothingToBuy, OutOfStock, UnknownSku, Unserved};
 use super::request::{self, AnyBody, JsonBody};
-use super::routes::Problems;
 use super::shown_cart::{
     CartBody, Priced, cart_response, changed_cart_response, products_of, tagged_cart_response, total,
 };
@@ -63,8 +63,8 @@ pub struct Added {
 /// Adds to a cart.
 ///
 /// Counts of the same SKU add up. The stock must cover what the cart then holds of it.
-#[utoipa::path(tag = "Checkout", request_body = NewItem, params(("user" = inline(UserId), Path)),
-    responses((status = 200, body = CartBody), Problems))]
+#[utoipa::path(tag = "Checkout", request_body = NewItem, params(("user" = inline(UserId), Path), KeyHeader),
+    responses((status = 200, body = CartBody), Unserved, BadBody, BadValueOrKey, UnknownSku, OutOfStock))]
 #[post("/carts/{user}/items")]
 pub async fn add_item(
     api: Shared,
@@ -90,7 +90,7 @@ pub async fn add_item(
 
 /// Sets the count of a SKU in a cart.
 #[utoipa::path(tag = "Checkout", request_body = NewCount, params(("user" = inline(UserId), Path), ("sku" = inline(Sku), Path)),
-    responses((status = 200, body = CartBody), Problems))]
+    responses((status = 200, body = CartBody), Unserved, BadBody, BadValue, UnknownSku, OutOfStock))]
 #[put("/carts/{user}/items/{sku}")]
 pub async fn set_item(
     api: Shared,
@@ -109,7 +109,7 @@ pub async fn set_item(
 
 /// Removes units of a SKU from a cart, or the whole line.
 #[utoipa::path(tag = "Checkout", params(("user" = inline(UserId), Path), ("sku" = inline(Sku), Path), Removal),
-    responses((status = 200, body = CartBody), Problems))]
+    responses((status = 200, body = CartBody), Unserved, BadValue))]
 #[delete("/carts/{user}/items/{sku}")]
 pub async fn remove_item(
     api: Shared,
@@ -134,7 +134,7 @@ pub async fn remove_item(
 /// What a cart holds.
 ///
 /// Names and prices are live; what is no longer for sale has none. An unknown user has an empty cart.
-#[utoipa::path(tag = "Checkout", params(("user" = inline(UserId), Path)), responses((status = 200, body = CartBody), Problems))]
+#[utoipa::path(tag = "Checkout", params(("user" = inline(UserId), Path)), responses((status = 200, body = CartBody), Unserved, BadValue))]
 #[get("/carts/{user}")]
 pub async fn show_cart(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
     let user = request::user(&path)?;
@@ -143,7 +143,7 @@ pub async fn show_cart(api: Shared, path: web::Path<String>) -> Result<HttpRespo
 }
 
 /// Empties a cart.
-#[utoipa::path(tag = "Checkout", params(("user" = inline(UserId), Path)), responses((status = 204), Problems))]
+#[utoipa::path(tag = "Checkout", params(("user" = inline(UserId), Path)), responses((status = 204), Unserved, BadValue))]
 #[delete("/carts/{user}")]
 pub async fn empty_cart(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
     let user = request::user(&path)?;
@@ -159,8 +159,9 @@ pub async fn empty_cart(api: Shared, path: web::Path<String>) -> Result<HttpResp
 ///
 /// On success the cart is empty. Where the stock does not cover it, the order is kept as `failed`
 /// and the cart stays.
-#[utoipa::path(tag = "Checkout", params(("user" = inline(UserId), Path)),
-    responses((status = 201, body = super::orders::OrderBody), Problems))]
+#[utoipa::path(tag = "Checkout", params(("user" = inline(UserId), Path), KeyHeader),
+    responses((status = 201, body = super::orders::OrderBody, headers(("Location" = String, description = "The order's address."))),
+        Unserved, LongBody, BadValueOrKey, UnknownSku, NothingToBuy))]
 #[post("/carts/{user}/purchase")]
 pub async fn purchase_whole_cart(
     api: Shared,

@@ -10,6 +10,9 @@ use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse};
 use sha2::{Digest, Sha256};
 use tokio::sync::OwnedMutexGuard;
+use utoipa::IntoParams;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::{ObjectBuilder, Required, Type};
 
 use crate::actors::Failure;
 use crate::store::{Key, Keyed, Outcome};
@@ -32,6 +35,20 @@ struct Turn<'a> {
     key: Key,
     guard: Option<OwnedMutexGuard<()>>,
     waited: bool,
+}
+
+/// The header, for the document of the addresses that take it.
+pub struct KeyHeader;
+
+impl IntoParams for KeyHeader {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[ -~]+$"));
+        let text = text.min_length(Some(1)).max_length(Some(255));
+        let header = ParameterBuilder::new().name("Idempotency-Key").parameter_in(ParameterIn::Header);
+        let header = header.required(Required::False).schema(Some(text));
+        let meaning = "A request that comes again with its key is answered alike, and nothing is done twice.";
+        vec![header.description(Some(meaning)).build()]
+    }
 }
 
 /// The request's key, where it has one.

@@ -15,6 +15,7 @@ mod orders;
 mod problem;
 pub mod product_service;
 mod products;
+mod refusals;
 mod request;
 mod routes;
 mod schema;

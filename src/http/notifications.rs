@@ -12,8 +12,8 @@ use crate::store::notification_log::{Notification, NotificationFilter};
 
 use super::answer::{json, rfc3339};
 use super::problem::Problem;
+use super::refusals::{BadBody, BadValue, Unserved};
 use super::request::{self, JsonBody, given};
-use super::routes::Problems;
 use super::{Shared, schema};
 
 /// How many notifications a page has, unless asked otherwise, and at the most.
@@ -80,7 +80,7 @@ struct ContactBody<'a> {
 }
 
 /// What users were told, newest first.
-#[utoipa::path(tag = "Notifications", params(Page), responses((status = 200, body = Notifications), Problems))]
+#[utoipa::path(tag = "Notifications", params(Page), responses((status = 200, body = Notifications), Unserved, BadValue))]
 #[get("/notifications")]
 pub async fn list_notifications(api: Shared, page: web::Query<Page>) -> Result<HttpResponse, Problem> {
     let user = given(page.user.as_ref()).map(request::user).transpose()?;
@@ -96,7 +96,7 @@ pub async fn list_notifications(api: Shared, page: web::Query<Page>) -> Result<H
 
 /// Says how a user can be reached.
 #[utoipa::path(tag = "Notifications", request_body = NewContact, params(("user" = inline(UserId), Path)),
-    responses((status = 200, body = ContactBody), Problems))]
+    responses((status = 200, body = ContactBody), Unserved, BadBody, BadValue))]
 #[put("/users/{user}/contact")]
 pub async fn set_contact(
     api: Shared,

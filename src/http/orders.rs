@@ -17,10 +17,12 @@ use crate::store::{Keyed, OrderFilter, Outcome};
 
 use super::answer::{json, rfc3339};
 use super::carts::{NewItem, products};
-use super::idempotency::{key_of, once};
+use super::idempotency::{KeyHeader, key_of, once};
 use super::problem::Problem;
+use super::refusals::{
+    BadBody, BadValue, BadValueOrKey, LongBody, OrderNotFound, OutOfStock, UnknownSku, Unserved, WrongStatus,
+};
 use super::request::{self, AnyBody, JsonBody, given};
-use super::routes::Problems;
 use super::{Api, Shared, json_object, schema};
 
 /// How many orders a page has, unless asked otherwise, and at the most.
@@ -43,6 +45,7 @@ pub struct NewOrder {
 pub struct OrderBody<'a> {
     order_id: i64,
     user: &'a str,
+    #[schema(value_type = Status, inline)]
     status: &'static str,
     items: Vec<OrderItemBody<'a>>,
     /// Minor units of the currency.
@@ -111,6 +114,7 @@ struct History {
 #[schema(as = HistoryEntry)]
 struct HistoryEntryBody {
     id: String,
+    #[schema(value_type = Status, inline)]
     status: &'static str,
     #[serde(serialize_with = "rfc3339")]
     time: DateTime<Utc>,
@@ -120,7 +124,9 @@ struct HistoryEntryBody {
 /// Creates an order and reserves its stock.
 ///
 /// All lines are reserved, or none: then the order is kept as `failed`.
-#[utoipa::path(tag = "LOMS", request_body = NewOrder, responses((status = 201, body = OrderBody), Problems))]
+#[utoipa::path(tag = "LOMS", request_body = NewOrder, params(KeyHeader),
+    responses((status = 201, body = OrderBody, headers(("Location" = String, description = "The order's address."))),
+        Unserved, BadBody, BadValueOrKey, UnknownSku, OutOfStock))]
 #[post("/orders")]
 pub async fn create_order(
     api: Shared,
@@ -134,7 +140,7 @@ pub async fn create_order(
 }
 
 /// One order.
-#[utoipa::path(tag = "LOMS", params(("id" = inline(OrderId), Path)), responses((status = 200, body = OrderBody), Problems))]
+#[utoipa::path(tag = "LOMS", params(("id" = inline(OrderId), Path)), responses((status = 200, body = OrderBody), Unserved, OrderNotFound))]
 #[get("/orders/{id}")]
 pub async fn show_order(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
     let order = stored(&api, request::order_id(&path)?).await?;
@@ -142,7 +148,7 @@ pub async fn show_order(api: Shared, path: web::Path<String>) -> Result<HttpResp
 }
 
 /// Orders, newest first.
-#[utoipa::path(tag = "LOMS", params(Page), responses((status = 200, body = Orders), Problems))]
+#[utoipa::path(tag = "LOMS", params(Page), responses((status = 200, body = Orders), Unserved, BadValue))]
 #[get("/orders")]
 pub async fn list_orders(api: Shared, page: web::Query<Page>) -> Result<HttpResponse, Problem> {
     let mut filter = filter(&page)?;
@@ -155,7 +161,7 @@ pub async fn list_orders(api: Shared, page: web::Query<Page>) -> Result<HttpResp
 }
 
 /// What happened to an order.
-#[utoipa::path(tag = "LOMS", params(("id" = inline(OrderId), Path)), responses((status = 200, body = History), Problems))]
+#[utoipa::path(tag = "LOMS", params(("id" = inline(OrderId), Path)), responses((status = 200, body = History), Unserved, OrderNotFound))]
 #[get("/orders/{id}/events")]
 pub async fn list_order_events(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
     let id = request::order_id(&path)?;
@@ -174,7 +180,7 @@ pub async fn list_order_events(api: Shared, path: web::Path<String>) -> Result<H
 }
 
 /// Pays an order: its reserved stock is written off.
-#[utoipa::path(tag = "LOMS", params(("id" = inline(OrderId), Path)), responses((status = 200, body = OrderBody), Problems))]
+#[utoipa::path(tag = "LOMS", params(("id" = inline(OrderId), Path)), responses((status = 200, body = OrderBody), Unserved, LongBody, OrderNotFound, WrongStatus))]
 #[post("/orders/{id}/pay")]
 pub async fn pay_order(api: Shared, path: web::Path<String>, _: AnyBody) -> Result<HttpResponse, Problem> {
     let order = command(&api, request::order_id(&path)?, Command::Pay).await?;
@@ -182,7 +188,7 @@ pub async fn pay_order(api: Shared, path: web::Path<String>, _: AnyBody) -> Resu
 }
 
 /// Cancels an order: its reserved stock is free again.
-#[utoipa::path(tag = "LOMS", params(("id" = inline(OrderId), Path)), responses((status = 200, body = OrderBody), Problems))]
+#[utoipa::path(tag = "LOMS", params(("id" = inline(OrderId), Path)), responses((status = 200, body = OrderBody), Unserved, LongBody, OrderNotFound, WrongStatus))]
 #[post("/orders/{id}/cancel")]
 pub async fn cancel_order(api: Shared, path: web::Path<String>, _: AnyBody) -> Result<HttpResponse, Problem> {
     let order = command(&api, request::order_id(&path)?, Command::Cancel).await?;

@@ -9,8 +9,8 @@ use crate::products::{Listed, Product};
 
 use super::answer::json;
 use super::problem::Problem;
+use super::refusals::{BadValue, UnknownSku, Unserved};
 use super::request::given;
-use super::routes::Problems;
 use super::{Shared, request, schema, stocks};
 
 /// How many products a page has, unless asked otherwise, and at the most.
@@ -46,7 +46,7 @@ struct ProductBody<'a> {
 }
 
 /// Products, in SKU order.
-#[utoipa::path(tag = "Checkout", params(Page), responses((status = 200, body = Products), Problems))]
+#[utoipa::path(tag = "Checkout", params(Page), responses((status = 200, body = Products), Unserved, BadValue))]
 #[get("/products")]
 pub async fn list_products(api: Shared, page: web::Query<Page>) -> Result<HttpResponse, Problem> {
     let limit = request::limit(given(page.limit.as_ref()), PAGE_PRODUCTS)? as usize;
@@ -66,7 +66,7 @@ pub async fn list_products(api: Shared, page: web::Query<Page>) -> Result<HttpRe
 }
 
 /// One product.
-#[utoipa::path(tag = "Checkout", params(("sku" = inline(Sku), Path)), responses((status = 200, body = ProductBody), Problems))]
+#[utoipa::path(tag = "Checkout", params(("sku" = inline(Sku), Path)), responses((status = 200, body = ProductBody), Unserved, BadValue, UnknownSku))]
 #[get("/products/{sku}")]
 pub async fn show_product(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
     let sku = request::sku(&path)?;

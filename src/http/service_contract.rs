@@ -13,8 +13,8 @@ use crate::domain::{Count, OrderId, Sku, UserId};
 use crate::products::Product;
 
 use super::problem::Problem;
+use super::refusals::{BadBody, BadValue, NothingToBuy, OrderNotFound, OutOfStock, UnknownSku, Unserved, WrongStatus};
 use super::request::{self, JsonBody};
-use super::routes::Problems;
 use super::{Shared, answer, carts, json_object, orders, shown_cart, stocks};
 
 /// A SKU or a user: a text, or a whole number.
@@ -78,7 +78,7 @@ pub struct OfSku {
 }
 
 /// Adds to a cart, under its older name.
-#[utoipa::path(tag = "Service contract", operation_id = "addToCart", request_body = CartItem, responses((status = 200, body = Value), Problems))]
+#[utoipa::path(tag = "Service contract", operation_id = "addToCart", request_body = CartItem, responses((status = 200, body = Value), Unserved, BadBody, BadValue, UnknownSku, OutOfStock))]
 #[post("/addToCart")]
 pub async fn add_to_cart(api: Shared, body: JsonBody<CartItem>) -> Result<HttpResponse, Problem> {
     let (user, sku, count) = body.value.read()?;
@@ -87,7 +87,7 @@ pub async fn add_to_cart(api: Shared, body: JsonBody<CartItem>) -> Result<HttpRe
 }
 
 /// Removes units from a cart, under its older name.
-#[utoipa::path(tag = "Service contract", operation_id = "deleteFromCart", request_body = CartItem, responses((status = 200, body = Value), Problems))]
+#[utoipa::path(tag = "Service contract", operation_id = "deleteFromCart", request_body = CartItem, responses((status = 200, body = Value), Unserved, BadBody, BadValue))]
 #[post("/deleteFromCart")]
 pub async fn delete_from_cart(api: Shared, body: JsonBody<CartItem>) -> Result<HttpResponse, Problem> {
     let (user, sku, count) = body.value.read()?;
@@ -96,7 +96,7 @@ pub async fn delete_from_cart(api: Shared, body: JsonBody<CartItem>) -> Result<H
 }
 
 /// What a cart holds of what is for sale, under its older name.
-#[utoipa::path(tag = "Service contract", operation_id = "listCart", request_body = OfUser, responses((status = 200, body = Value), Problems))]
+#[utoipa::path(tag = "Service contract", operation_id = "listCart", request_body = OfUser, responses((status = 200, body = Value), Unserved, BadBody, BadValue))]
 #[post("/listCart")]
 pub async fn list_cart(api: Shared, body: JsonBody<OfUser>) -> Result<HttpResponse, Problem> {
     let cart = carts::held(&api, &body.value.read()?).await?;
@@ -111,7 +111,7 @@ pub async fn list_cart(api: Shared, body: JsonBody<OfUser>) -> Result<HttpRespon
 }
 
 /// Makes an order of a cart, under its older name.
-#[utoipa::path(tag = "Service contract", operation_id = "purchase", request_body = OfUser, responses((status = 200, body = OfOrder), Problems))]
+#[utoipa::path(tag = "Service contract", operation_id = "purchase", request_body = OfUser, responses((status = 200, body = OfOrder), Unserved, BadBody, BadValue, UnknownSku, NothingToBuy))]
 #[post("/purchase")]
 pub async fn purchase(api: Shared, body: JsonBody<OfUser>) -> Result<HttpResponse, Problem> {
     let placed = carts::purchase_cart(&api, &body.value.read()?, None).await?;
@@ -123,7 +123,7 @@ pub async fn purchase(api: Shared, body: JsonBody<OfUser>) -> Result<HttpRespons
 }
 
 /// Creates an order, under its older name; its status tells whether it failed.
-#[utoipa::path(tag = "Service contract", operation_id = "createOrder", request_body = NewOrder, responses((status = 200, body = OfOrder), Problems))]
+#[utoipa::path(tag = "Service contract", operation_id = "createOrder", request_body = NewOrder, responses((status = 200, body = OfOrder), Unserved, BadBody, BadValue, UnknownSku))]
 #[post("/createOrder")]
 pub async fn create_order(api: Shared, body: JsonBody<NewOrder>) -> Result<HttpResponse, Problem> {
     let (user, lines) = body.value.read()?;
@@ -132,7 +132,7 @@ pub async fn create_order(api: Shared, body: JsonBody<NewOrder>) -> Result<HttpR
 }
 
 /// One order, under its older name.
-#[utoipa::path(tag = "Service contract", operation_id = "listOrder", request_body = OfOrder, responses((status = 200, body = Value), Problems))]
+#[utoipa::path(tag = "Service contract", operation_id = "listOrder", request_body = OfOrder, responses((status = 200, body = Value), Unserved, BadBody, OrderNotFound))]
 #[post("/listOrder")]
 pub async fn list_order(api: Shared, body: JsonBody<OfOrder>) -> Result<HttpResponse, Problem> {
     let order = orders::stored(&api, OrderId(body.value.order_id)).await?;
@@ -152,7 +152,7 @@ pub async fn list_order(api: Shared, body: JsonBody<OfOrder>) -> Result<HttpResp
 }
 
 /// Pays an order, under its older name.
-#[utoipa::path(tag = "Service contract", operation_id = "orderPayed", request_body = OfOrder, responses((status = 200, body = Value), Problems))]
+#[utoipa::path(tag = "Service contract", operation_id = "orderPayed", request_body = OfOrder, responses((status = 200, body = Value), Unserved, BadBody, OrderNotFound, WrongStatus))]
 #[post("/orderPayed")]
 pub async fn order_payed(api: Shared, body: JsonBody<OfOrder>) -> Result<HttpResponse, Problem> {
     orders::command(&api, OrderId(body.value.order_id), Command::Pay).await?;
@@ -160,7 +160,7 @@ pub async fn order_payed(api: Shared, body: JsonBody<OfOrder>) -> Result<HttpRes
 }
 
 /// Cancels an order, under its older name.
-#[utoipa::path(tag = "Service contract", operation_id = "cancelOrder", request_body = OfOrder, responses((status = 200, body = Value), Problems))]
+#[utoipa::path(tag = "Service contract", operation_id = "cancelOrder", request_body = OfOrder, responses((status = 200, body = Value), Unserved, BadBody, OrderNotFound, WrongStatus))]
 #[post("/cancelOrder")]
 pub async fn cancel_order(api: Shared, body: JsonBody<OfOrder>) -> Result<HttpResponse, Problem> {
     orders::command(&api, OrderId(body.value.order_id), Command::Cancel).await?;
@@ -168,7 +168,7 @@ pub async fn cancel_order(api: Shared, body: JsonBody<OfOrder>) -> Result<HttpRe
 }
 
 /// What can be bought of a SKU, under its older name.
-#[utoipa::path(tag = "Service contract", operation_id = "stocks", request_body = OfSku, responses((status = 200, body = Value), Problems))]
+#[utoipa::path(tag = "Service contract", operation_id = "stocks", request_body = OfSku, responses((status = 200, body = Value), Unserved, BadBody, BadValue, UnknownSku))]
 #[post("/stocks")]
 pub async fn list_stocks(api: Shared, body: JsonBody<OfSku>) -> Result<HttpResponse, Problem> {
     let shelves = stocks::shelves_of(&api, &body.value.read()?).await?;

@@ -12,10 +12,10 @@ use crate::store::{Change, Keyed, Outcome, Refused, ShelfEdit, StockEdit};
 
 use super::answer::json;
 use super::carts::require_product;
-use super::idempotency::{key_of, once};
+use super::idempotency::{KeyHeader, key_of, once};
 use super::problem::Problem;
+use super::refusals::{BadBody, BadValue, BadValueOrKey, BelowReserved, UnknownSku, Unserved};
 use super::request::{self, CsvBody, JsonBody};
-use super::routes::Problems;
 use super::{Api, Shared};
 
 /// The longest reason of an adjustment.
@@ -63,7 +63,7 @@ struct Imported {
 }
 
 /// What can be bought of a SKU, by warehouse.
-#[utoipa::path(tag = "LOMS", params(("sku" = inline(Sku), Path)), responses((status = 200, body = Stock), Problems))]
+#[utoipa::path(tag = "LOMS", params(("sku" = inline(Sku), Path)), responses((status = 200, body = Stock), Unserved, BadValue, UnknownSku))]
 #[get("/stocks/{sku}")]
 pub async fn show_stock(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
     let sku = request::sku(&path)?;
@@ -73,7 +73,7 @@ pub async fn show_stock(api: Shared, path: web::Path<String>) -> Result<HttpResp
 
 /// A stock count: so many units lie in a warehouse.
 #[utoipa::path(tag = "LOMS", request_body = StockCount, params(("sku" = inline(Sku), Path), ("warehouse_id" = inline(WarehouseId), Path)),
-    responses((status = 200, body = Stock), Problems))]
+    responses((status = 200, body = Stock), Unserved, BadBody, BadValue, BelowReserved))]
 #[put("/stocks/{sku}/{warehouse_id}")]
 pub async fn count_stock(
     api: Shared,
@@ -88,8 +88,8 @@ pub async fn count_stock(
 }
 
 /// Goods in, or goods lost.
-#[utoipa::path(tag = "LOMS", request_body = Adjustment, params(("sku" = inline(Sku), Path), ("warehouse_id" = inline(WarehouseId), Path)),
-    responses((status = 200, body = Stock), Problems))]
+#[utoipa::path(tag = "LOMS", request_body = Adjustment, params(("sku" = inline(Sku), Path), ("warehouse_id" = inline(WarehouseId), Path), KeyHeader),
+    responses((status = 200, body = Stock), Unserved, BadBody, BadValueOrKey, BelowReserved))]
 #[post("/stocks/{sku}/{warehouse_id}/adjustments")]
 pub async fn adjust_stock(
     api: Shared,
@@ -117,7 +117,7 @@ pub async fn adjust_stock(
 ///
 /// CSV with the header `sku,warehouse_id,on_hand`.
 #[utoipa::path(tag = "LOMS", request_body(content = String, content_type = "text/csv"),
-    responses((status = 200, body = Imported), Problems))]
+    responses((status = 200, body = Imported), Unserved, BadBody, BadValue))]
 #[post("/stocks/import")]
 pub async fn import_stock(api: Shared, body: CsvBody) -> Result<HttpResponse, Problem> {
     let bad_lines = |errors: Vec<stock_file::LineError>| {

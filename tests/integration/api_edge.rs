@@ -105,7 +105,16 @@ async fn the_program_says_that_it_lives_and_is_ready_and_counts_itself() {
         assert_eq!(metrics.status, 200);
         assert!(metrics.headers["content-type"].to_str().is_ok_and(|media| media.starts_with("text/plain")));
         let text = metrics.body.as_str().expect("text");
-        assert!(text.lines().any(|line| line == "loms_orders_live 1"), "{text}");
+        let has = |wanted: &str| text.lines().any(|line| line == wanted);
+        assert!(has("loms_orders_live 1") && has("loms_requests_refused 0"), "{text}");
+        let named = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+        for name in named.map(|line| line.split([' ', '{']).next().expect("a name")) {
+            let name = ["_sum", "_count", "_bucket"].iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name);
+            for comment in ["HELP", "TYPE"] {
+                let start = format!("# {comment} {name} ");
+                assert!(text.lines().any(|line| line.starts_with(&start)), "no {comment} of {name}");
+            }
+        }
     })
     .await;
 }
@@ -148,12 +157,39 @@ async fn the_program_documents_itself() {
                 assert!(paths.get(path).and_then(|path| path.get(method)).is_some(), "{method} {path} is missing");
             }
         }
+        let status = document.body.pointer("/components/schemas/Order/properties/status").expect("described");
+        assert_eq!(status["enum"], json!(["new", "awaiting_payment", "failed", "payed", "cancelled"]));
         assert_references_lead_somewhere(&document.body, &document.body);
+        assert_operations_say_what_they_take_and_answer(paths);
         let page = shop.client.get("/docs").await;
         assert_eq!(page.status, 200);
         assert!(page.body.as_str().is_some_and(|page| page.contains("<html")), "{}", page.body);
     })
     .await;
+}
+
+fn assert_operations_say_what_they_take_and_answer(paths: &serde_json::Map<String, Value>) {
+    let with_key =
+        ["/orders", "/carts/{user}/items", "/carts/{user}/purchase", "/stocks/{sku}/{warehouse_id}/adjustments"];
+    for (path, operations) in paths {
+        for (method, operation) in operations.as_object().expect("operations") {
+            let has = |status: &str| operation["responses"].get(status).is_some();
+            let of_key = operation["parameters"].as_array().into_iter().flatten();
+            let of_key =
+                of_key.filter(|parameter| parameter["name"] == "Idempotency-Key" && parameter["in"] == "header");
+            let takes_key = method == "post" && with_key.contains(&path.as_str());
+            assert_eq!(of_key.count(), usize::from(takes_key), "{method} {path}");
+            let takes_body = operation.get("requestBody").is_some();
+            assert_eq!(has("415"), takes_body, "{method} {path}");
+            assert!(!has("405") && (!has("413") || method != "get"), "{method} {path}");
+            if has("201") {
+                assert!(operation.pointer("/responses/201/headers/Location").is_some(), "{method} {path}");
+            }
+            if has("503") && path != "/readyz" {
+                assert!(operation.pointer("/responses/503/headers/Retry-After").is_some(), "{method} {path}");
+            }
+        }
+    }
 }
 
 fn assert_references_lead_somewhere(document: &Value, part: &Value) {
