@@ -44,7 +44,20 @@ pub fn metrics() -> Result<PrometheusHandle, TelemetryError> {
         .build_recorder();
     let handle = recorder.handle();
     let _ = metrics::set_global_recorder(recorder);
+    describe();
+    // Told from the start, so that the first one is seen as growth.
+    metrics::counter!("loms_requests_refused").absolute(0);
     Ok(handle)
+}
+
+fn describe() {
+    metrics::describe_histogram!("loms_batch_seconds", "From handing a batch to the database to its commit.");
+    metrics::describe_histogram!("loms_batch_changes", "Changes per batch.");
+    metrics::describe_gauge!("loms_requests_admissible", "How many more requests would be admitted.");
+    metrics::describe_counter!("loms_requests_refused", "Requests that were refused for too many in progress.");
+    metrics::describe_gauge!("loms_events_waiting", "Events that are committed here and not handed on yet.");
+    metrics::describe_gauge!("loms_carts_live", "Carts in memory.");
+    metrics::describe_gauge!("loms_orders_live", "Orders that await payment here.");
 }
 
 /// Works off what was measured, until the process ends: else it lies in memory until somebody asks for the metrics.

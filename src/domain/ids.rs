@@ -3,6 +3,7 @@
 //! Each type is parsed once, at the edge; a value that exists is valid.
 
 use std::fmt;
+use std::str::FromStr;
 
 use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
@@ -113,11 +114,18 @@ impl WarehouseId {
     /// # Errors
     /// [`Invalid::Number`] outside of 1 to 2,147,483,647.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
-        match text.parse::<i32>() {
-            Ok(number) if number > 0 => Ok(Self(number)),
+        match plain_number(text) {
+            Some(number) if number > 0 => Ok(Self(number)),
             _ => Err(Invalid::Number),
         }
     }
+}
+
+/// A number in the one spelling that it has: decimal digits, no sign, no zero in front.
+#[must_use]
+pub fn plain_number<N: FromStr>(text: &str) -> Option<N> {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    if is_plain { text.parse().ok() } else { None }
 }
 
 /// How many units of one SKU: 1 to 1,000,000.
@@ -203,6 +211,16 @@ mod tests {
         assert!(UserId::parse("guest-536365@shop.example:1_a").is_ok());
         for text in ["", "a b", "юзер", "a/b", &"u".repeat(65)] {
             assert!(UserId::parse(text).is_err(), "{text:?} was taken");
+        }
+    }
+
+    #[test]
+    fn a_number_has_one_spelling() {
+        for (text, number) in [("0", Some(0)), ("7", Some(7)), ("2147483647", Some(i32::MAX))] {
+            assert_eq!(plain_number(text), number, "{text:?}");
+        }
+        for text in ["", "+1", "-1", "01", "00", " 1", "1 ", "1.0", "1e3", "٣", "2147483648"] {
+            assert_eq!(plain_number::<i32>(text), None, "{text:?}");
         }
     }
 

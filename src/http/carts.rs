@@ -3,28 +3,30 @@
 use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, delete, get, post, put, web};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::Number;
 
 use crate::actors::cart::{Cart, EditError, Execute, Purchase};
 use crate::actors::order::{PlaceError, Placed};
 use crate::actors::{self, ATTEMPTS_MAX, Failure};
 use crate::domain::cart::{self, Command};
-use crate::domain::ids::Invalid;
-use crate::domain::{Count, Money, Sku, UserId};
+use crate::domain::ids::{Invalid, plain_number};
+use crate::domain::{Count, Sku, UserId};
 use crate::products::{Product, ProductError};
-use crate::store::{Keyed, Outcome};
+use crate::store::{Keyed, Outcome, PriceTags};
 
-use super::answer::json;
-use super::idempotency::{key_of, once};
+use super::idempotency::{KeyHeader, key_of, once};
 use super::orders::{draft, placed_response, replay_order};
 use super::problem::Problem;
-use super::request::{self, JsonBody};
-use super::routes::Problems;
+use super::refusals::{BadBody, BadValue, BadValueOrKey, LongBody, NothingToBuy, OutOfStock, UnknownSku, Unserved};
+use super::request::{self, AnyBody, JsonBody};
+use super::shown_cart::{
+    CartBody, Priced, cart_response, changed_cart_response, products_of, tagged_cart_response, total,
+};
 use super::{Api, Shared};
 
 #[derive(Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with sku and count")]
 pub struct NewItem {
     #[schema(value_type = Sku, inline)]
     pub sku: String,
@@ -34,7 +36,7 @@ pub struct NewItem {
 }
 
 #[derive(Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with count")]
 pub struct NewCount {
     /// 1 to 1,000,000.
     #[schema(value_type = i64, minimum = 1, maximum = 1_000_000)]
@@ -49,35 +51,20 @@ struct Removal {
     count: Option<String>,
 }
 
-/// A cart, with names and prices as they are now.
-#[derive(Serialize, utoipa::ToSchema)]
-#[schema(as = Cart)]
-struct CartBody<'a> {
-    user: &'a str,
-    /// How many edits the cart has seen.
-    version: i64,
-    items: Vec<CartItemBody<'a>>,
-    /// Minor units of the currency.
-    total_price: i64,
-    /// ISO 4217.
-    currency: &'a str,
-}
-
-#[derive(Serialize, utoipa::ToSchema)]
-#[schema(as = CartItem)]
-struct CartItemBody<'a> {
-    sku: &'a str,
-    name: &'a str,
-    /// Minor units of the currency, for one unit.
-    price: i64,
-    count: i64,
+/// What a cart holds after an addition.
+pub struct Added {
+    cart: Arc<cart::Cart>,
+    /// What it was to hold.
+    expected: Priced,
+    /// What is kept of names and prices under the request's key.
+    tags: Option<Arc<PriceTags>>,
 }
 
 /// Adds to a cart.
 ///
 /// Counts of the same SKU add up. The stock must cover what the cart then holds of it.
-#[utoipa::path(tag = "Checkout", request_body = NewItem, params(("user" = inline(UserId), Path)),
-    responses((status = 200, body = CartBody), Problems))]
+#[utoipa::path(tag = "Checkout", request_body = NewItem, params(("user" = inline(UserId), Path), KeyHeader),
+    responses((status = 200, body = CartBody), Unserved, BadBody, BadValueOrKey, UnknownSku, OutOfStock))]
 #[post("/carts/{user}/items")]
 pub async fn add_item(
     api: Shared,
@@ -89,11 +76,13 @@ pub async fn add_item(
     let (sku, count) = body.value.read()?;
     let keyed = key_of(&request, &body.bytes)?;
     let act = async |key| {
-        let cart = add(&api, &user, sku, count, key).await?;
-        changed_cart_response(&api, &user, &cart).await
+        let Added { cart, expected, tags } = add(&api, &user, sku, count, key).await?;
+        changed_cart_response(&api, &user, &cart, Some(expected), tags).await
     };
     let replay = async |outcome| match outcome {
-        Outcome::Cart { version, lines } => cart_response(&api, &user, &Outcome::cart(version, lines)).await,
+        Outcome::Cart { version, lines, tags } => {
+            tagged_cart_response(&api, &user, &Outcome::cart(version, lines), tags).await
+        }
         _ => Err(Problem::key_reused()),
     };
     once(&api, keyed, act, replay).await
@@ -101,7 +90,7 @@ pub async fn add_item(
 
 /// Sets the count of a SKU in a cart.
 #[utoipa::path(tag = "Checkout", request_body = NewCount, params(("user" = inline(UserId), Path), ("sku" = inline(Sku), Path)),
-    responses((status = 200, body = CartBody), Problems))]
+    responses((status = 200, body = CartBody), Unserved, BadBody, BadValue, UnknownSku, OutOfStock))]
 #[put("/carts/{user}/items/{sku}")]
 pub async fn set_item(
     api: Shared,
@@ -113,14 +102,14 @@ pub async fn set_item(
     let count = body.value.read()?;
     let command = Command::Set { sku: sku.clone(), count };
     require_product(&api, &sku).await?;
-    require_countable_total(&api, &user, command.clone()).await?;
+    let expected = require_countable_total(&api, &user, command.clone()).await?;
     let cart = edit(&api, &user, command, None).await.map_err(|error| Problem::of_edit(error, &sku))?;
-    changed_cart_response(&api, &user, &cart).await
+    changed_cart_response(&api, &user, &cart, Some(expected), None).await
 }
 
 /// Removes units of a SKU from a cart, or the whole line.
 #[utoipa::path(tag = "Checkout", params(("user" = inline(UserId), Path), ("sku" = inline(Sku), Path), Removal),
-    responses((status = 200, body = CartBody), Problems))]
+    responses((status = 200, body = CartBody), Unserved, BadValue))]
 #[delete("/carts/{user}/items/{sku}")]
 pub async fn remove_item(
     api: Shared,
@@ -129,24 +118,23 @@ pub async fn remove_item(
 ) -> Result<HttpResponse, Problem> {
     let user = request::user(&path.0)?;
     let sku = request::sku(&path.1)?;
-    let units = |text: &str| text.parse().ok().and_then(|units| Count::new(units).ok());
+    let units = |text: &str| plain_number(text).and_then(|units| Count::new(units).ok());
     let count = removal.count.as_deref().map(|text| units(text).ok_or(Problem::invalid("count", Invalid::Count)));
     let count = count.transpose()?;
-    let shown = require_countable_total(&api, &user, Command::Remove { sku: sku.clone(), count }).await;
-    // What is no longer sold is in nobody's way who takes it out, or something else.
-    if let Err(problem) = shown
-        && problem.is_unavailable()
-    {
-        return Err(problem);
-    }
+    let expected = match require_countable_total(&api, &user, Command::Remove { sku: sku.clone(), count }).await {
+        Ok(expected) => Some(expected),
+        Err(problem) if problem.is_unavailable() => return Err(problem),
+        // A total that prices have made uncountable is in nobody's way who takes something out.
+        Err(_) => None,
+    };
     let cart = remove(&api, &user, sku, count).await?;
-    changed_cart_response(&api, &user, &cart).await
+    changed_cart_response(&api, &user, &cart, expected, None).await
 }
 
 /// What a cart holds.
 ///
-/// Names and prices are live. An unknown user has an empty cart.
-#[utoipa::path(tag = "Checkout", params(("user" = inline(UserId), Path)), responses((status = 200, body = CartBody), Problems))]
+/// Names and prices are live; what is no longer for sale has none. An unknown user has an empty cart.
+#[utoipa::path(tag = "Checkout", params(("user" = inline(UserId), Path)), responses((status = 200, body = CartBody), Unserved, BadValue))]
 #[get("/carts/{user}")]
 pub async fn show_cart(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
     let user = request::user(&path)?;
@@ -155,7 +143,7 @@ pub async fn show_cart(api: Shared, path: web::Path<String>) -> Result<HttpRespo
 }
 
 /// Empties a cart.
-#[utoipa::path(tag = "Checkout", params(("user" = inline(UserId), Path)), responses((status = 204), Problems))]
+#[utoipa::path(tag = "Checkout", params(("user" = inline(UserId), Path)), responses((status = 204), Unserved, BadValue))]
 #[delete("/carts/{user}")]
 pub async fn empty_cart(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
     let user = request::user(&path)?;
@@ -171,16 +159,18 @@ pub async fn empty_cart(api: Shared, path: web::Path<String>) -> Result<HttpResp
 ///
 /// On success the cart is empty. Where the stock does not cover it, the order is kept as `failed`
 /// and the cart stays.
-#[utoipa::path(tag = "Checkout", params(("user" = inline(UserId), Path)),
-    responses((status = 201, body = super::orders::OrderBody), Problems))]
+#[utoipa::path(tag = "Checkout", params(("user" = inline(UserId), Path), KeyHeader),
+    responses((status = 201, body = super::orders::OrderBody, headers(("Location" = String, description = "The order's address."))),
+        Unserved, LongBody, BadValueOrKey, UnknownSku, NothingToBuy))]
 #[post("/carts/{user}/purchase")]
 pub async fn purchase_whole_cart(
     api: Shared,
     request: HttpRequest,
     path: web::Path<String>,
+    body: AnyBody,
 ) -> Result<HttpResponse, Problem> {
     let user = request::user(&path)?;
-    let keyed = key_of(&request, b"")?;
+    let keyed = key_of(&request, &body.0)?;
     let act = async |key| Ok(placed_response(&api, &purchase_cart(&api, &user, key).await?));
     once(&api, keyed, act, async |outcome| replay_order(&api, outcome).await).await
 }
@@ -203,17 +193,14 @@ impl NewCount {
 
 /// # Errors
 /// What [`add_item`] refuses.
-pub async fn add(
-    api: &Api,
-    user: &UserId,
-    sku: Sku,
-    count: Count,
-    key: Option<Keyed>,
-) -> Result<Arc<cart::Cart>, Problem> {
+pub async fn add(api: &Api, user: &UserId, sku: Sku, count: Count, key: Option<Keyed>) -> Result<Added, Problem> {
     let command = Command::Add { sku: sku.clone(), count };
     require_product(api, &sku).await?;
-    require_countable_total(api, user, command.clone()).await?;
-    edit(api, user, command, key).await.map_err(|error| Problem::of_edit(error, &sku))
+    let expected = require_countable_total(api, user, command.clone()).await?;
+    let tags = key.as_ref().map(|_| Arc::new(expected.tags(api)));
+    let key = key.map(|keyed| Keyed { tags: tags.clone(), ..keyed });
+    let cart = edit(api, user, command, key).await.map_err(|error| Problem::of_edit(error, &sku))?;
+    Ok(Added { cart, expected, tags })
 }
 
 /// # Errors
@@ -254,15 +241,6 @@ pub async fn purchase_cart(api: &Api, user: &UserId, key: Option<Keyed>) -> Resu
     Err(PlaceError::CartChanged.into())
 }
 
-/// The cart's products, in the order of its lines.
-///
-/// # Errors
-/// 404 for a product that is no longer there, 503 where ProductService is away.
-pub async fn products_of(api: &Api, cart: &cart::Cart) -> Result<Vec<Product>, Problem> {
-    let skus = || cart.lines().iter().map(|line| &line.sku);
-    products(api, skus).await
-}
-
 /// # Errors
 /// 404 naming the product that is not there, 503 where ProductService is away.
 pub async fn products<'a, I>(api: &Api, skus: impl Fn() -> I) -> Result<Vec<Product>, Problem>
@@ -282,47 +260,27 @@ where
     Err(Problem::products_unavailable())
 }
 
-async fn require_product(api: &Api, sku: &Sku) -> Result<(), Problem> {
+/// # Errors
+/// 404 where nothing is sold under this SKU, 503 where ProductService is away.
+pub async fn require_product(api: &Api, sku: &Sku) -> Result<(), Problem> {
     api.products.get(sku).await.map(drop).map_err(|error| Problem::of_product(&error, sku))
 }
 
 /// Refuses what would make a cart that cannot be shown, before it is written: its prices must be there, and add up.
-async fn require_countable_total(api: &Api, user: &UserId, command: Command) -> Result<(), Problem> {
+/// Gives that cart with its products.
+async fn require_countable_total(api: &Api, user: &UserId, command: Command) -> Result<Priced, Problem> {
     let held = held(api, user).await?;
     let mut cart = Arc::unwrap_or_clone(held);
     if let Some(edit) = cart.decide(command)? {
         cart.apply(edit);
     }
     let products = products_of(api, &cart).await?;
-    Money::total(cart.lines().iter().zip(&products).map(|(line, product)| (product.price, line.count)))?;
-    Ok(())
+    total(&cart, &products)?;
+    Ok(Priced { cart, products })
 }
 
 async fn edit(api: &Api, user: &UserId, command: Command, key: Option<Keyed>) -> Result<Arc<cart::Cart>, EditError> {
     let start = || Cart::new(user.clone(), Arc::clone(&api.core));
     let edited = api.core.directory.carts.send(user, Execute { command, key }, start).await;
     edited.unwrap_or(Err(Failure::InDoubt.into()))
-}
-
-/// What the cart holds after a change. Its prices were there before, and mostly still are.
-async fn changed_cart_response(api: &Api, user: &UserId, cart: &cart::Cart) -> Result<HttpResponse, Problem> {
-    cart_response(api, user, cart).await.map_err(Problem::after_a_change)
-}
-
-async fn cart_response(api: &Api, user: &UserId, cart: &cart::Cart) -> Result<HttpResponse, Problem> {
-    let products = products_of(api, cart).await?;
-    let lines = || cart.lines().iter().zip(&products);
-    let item = |(line, product): (_, _)| {
-        let (line, product): (&cart::Line, &Product) = (line, product);
-        let (sku, name, price) = (line.sku.as_str(), &*product.name, product.price.0);
-        CartItemBody { sku, name, price, count: line.count.units() }
-    };
-    let body = CartBody {
-        user: user.as_str(),
-        version: cart.version,
-        items: lines().map(item).collect(),
-        total_price: Money::total(lines().map(|(line, product)| (product.price, line.count)))?.0,
-        currency: api.currency.code(),
-    };
-    Ok(json(HttpResponse::Ok(), &body))
 }

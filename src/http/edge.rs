@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::QueryPayloadError;
+use actix_web::http::Method;
 use actix_web::http::header::{ALLOW, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, HttpRequest, HttpResponse, ResponseError};
@@ -14,13 +15,14 @@ use tracing::Instrument;
 use super::Shared;
 use super::admission::Admission;
 use super::chunked::{Chunked, Rest};
+use super::json_object::of_field;
 use super::problem::Problem;
 use super::routes::Methods;
 
 /// Addresses that answer under any load.
 const ALWAYS_ADMITTED: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 
-/// Refuses paths that cannot be read, and more requests than may be under way: at once, so that
+/// Takes HEAD as GET, of whose answer only the head is sent. Refuses paths that cannot be read, and more requests than may be under way: at once, so that
 /// nobody queues for an answer that comes too late.
 pub async fn admit<B: MessageBody + 'static>(
     mut request: ServiceRequest,
@@ -31,6 +33,9 @@ pub async fn admit<B: MessageBody + 'static>(
     }
     // The span that the request's log lines stand in: few fields, for it is made for every request.
     let span = tracing::info_span!("request", http.method = request.method().as_str(), http.path = request.path());
+    if *request.method() == Method::HEAD {
+        request.head_mut().method = Method::GET;
+    }
     let _rest = Rest(Chunked::of(&mut request));
     if ALWAYS_ADMITTED.contains(&request.path()) {
         return next.call(request).instrument(span).await;
@@ -45,11 +50,15 @@ pub async fn admit<B: MessageBody + 'static>(
     next.call(request).instrument(span).await
 }
 
-/// What no handler answers: another method of a known address, or nothing at all.
+/// What no handler answers: which methods a known address takes, another one, or nothing at all.
 pub async fn nothing_here(request: HttpRequest) -> HttpResponse {
     match request.resource_map().match_pattern(request.path()) {
         Some(pattern) => {
-            let mut response = Problem::method_not_allowed().error_response();
+            let mut response = if *request.method() == Method::OPTIONS {
+                HttpResponse::NoContent().finish()
+            } else {
+                Problem::method_not_allowed().error_response()
+            };
             let methods = request.app_data::<Methods>().map(|methods| methods.at(&pattern));
             if let Some(Ok(methods)) = methods.map(HeaderValue::from_str) {
                 response.headers_mut().insert(ALLOW, methods);
@@ -62,7 +71,13 @@ pub async fn nothing_here(request: HttpRequest) -> HttpResponse {
 
 /// A query that cannot be read; its message names the parameter.
 pub fn bad_query(error: &QueryPayloadError) -> Problem {
-    Problem::unreadable(error.to_string())
+    match error {
+        QueryPayloadError::Deserialize(error) => {
+            let message = error.to_string();
+            of_field(&message, None, format!("the query: {message}"))
+        }
+        _ => Problem::unreadable("the query cannot be read"),
+    }
 }
 
 /// What a path stands for, where every percent sign is followed by two hexadecimal digits and all of it

@@ -6,18 +6,22 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use actix_web::http::header::HeaderValue;
+use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse};
 use sha2::{Digest, Sha256};
 use tokio::sync::OwnedMutexGuard;
+use utoipa::IntoParams;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::{ObjectBuilder, Required, Type};
 
 use crate::actors::Failure;
 use crate::store::{Key, Keyed, Outcome};
 
 use super::Api;
 use super::problem::Problem;
+use super::request::only_one;
 
-const HEADER: &str = "idempotency-key";
+const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 /// Nobody waits longer for the first request with the same key.
 const TURN_MS_MAX: u64 = 10_000;
 
@@ -33,12 +37,26 @@ struct Turn<'a> {
     waited: bool,
 }
 
+/// The header, for the document of the addresses that take it.
+pub struct KeyHeader;
+
+impl IntoParams for KeyHeader {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[ -~]+$"));
+        let text = text.min_length(Some(1)).max_length(Some(255));
+        let header = ParameterBuilder::new().name("Idempotency-Key").parameter_in(ParameterIn::Header);
+        let header = header.required(Required::False).schema(Some(text));
+        let meaning = "A request that comes again with its key is answered alike, and nothing is done twice.";
+        vec![header.description(Some(meaning)).build()]
+    }
+}
+
 /// The request's key, where it has one.
 ///
 /// # Errors
-/// 422 for a key that is not 1–255 printable ASCII characters.
+/// 422 for a key that is not 1–255 printable ASCII characters, 400 for two keys.
 pub fn key_of(request: &HttpRequest, body: &[u8]) -> Result<Option<Keyed>, Problem> {
-    let Some(value) = request.headers().get(HEADER) else { return Ok(None) };
+    let Some(value) = only_one(request.headers(), &HEADER)? else { return Ok(None) };
     let key = parse(value)?;
     let mut fingerprint = Sha256::new();
     fingerprint.update(request.method().as_str());
@@ -46,7 +64,7 @@ pub fn key_of(request: &HttpRequest, body: &[u8]) -> Result<Option<Keyed>, Probl
     fingerprint.update(request.uri().path());
     fingerprint.update(b"\n");
     fingerprint.update(body);
-    Ok(Some(Keyed { key, fingerprint: fingerprint.finalize().into() }))
+    Ok(Some(Keyed { key, fingerprint: fingerprint.finalize().into(), tags: None }))
 }
 
 /// # Errors
@@ -105,7 +123,8 @@ impl UnderWay {
                 turn.waited = true;
                 let limit = Duration::from_millis(TURN_MS_MAX);
                 let guard = tokio::time::timeout(limit, lock.lock_owned()).await;
-                Some(guard.map_err(|_| Problem::overloaded())?)
+                // The first may have been done, or may be yet.
+                Some(guard.map_err(|_| Problem::from(Failure::InDoubt))?)
             }
         };
         Ok(turn)
@@ -125,5 +144,18 @@ impl Drop for Turn<'_> {
         if keys.get(&self.key).is_some_and(|lock| Arc::strong_count(lock) == 1) {
             keys.remove(&self.key);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waited_in_vain_for_the_first_is_not_told_that_nothing_was_done() {
+        let (under_way, key) = (UnderWay::default(), Key::parse("k").expect("a key"));
+        let _first = under_way.turn(&key).await.expect("the first");
+        let refused = under_way.turn(&key).await.err().expect("refused").to_string();
+        assert_eq!(refused, Problem::from(Failure::InDoubt).to_string());
     }
 }

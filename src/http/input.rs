@@ -4,6 +4,7 @@
 use actix_web::http::header::HeaderValue;
 
 use super::carts::{NewCount, NewItem};
+use super::json_object::parse;
 use super::notifications::NewContact;
 use super::orders::NewOrder;
 use super::problem::Problem;
@@ -40,17 +41,17 @@ impl Body {
 /// What the handler answers.
 pub fn body(of: Body, bytes: &[u8]) -> Result<(), Problem> {
     match of {
-        Body::Order => request::parse::<NewOrder>(bytes)?.read().map(drop),
-        Body::CartItem => request::parse::<NewItem>(bytes)?.read().map(drop),
-        Body::CartCount => request::parse::<NewCount>(bytes)?.read().map(drop),
-        Body::StockCount => request::parse::<StockCount>(bytes)?.read().map(drop),
-        Body::Adjustment => request::parse::<Adjustment>(bytes)?.read().map(drop),
-        Body::Contact => request::parse::<NewContact>(bytes)?.read().map(drop),
-        Body::ContractCartItem => request::parse::<contract::CartItem>(bytes)?.read().map(drop),
-        Body::ContractUser => request::parse::<contract::OfUser>(bytes)?.read().map(drop),
-        Body::ContractOrder => request::parse::<contract::NewOrder>(bytes)?.read().map(drop),
-        Body::ContractOrderId => request::parse::<contract::OfOrder>(bytes).map(drop),
-        Body::ContractSku => request::parse::<contract::OfSku>(bytes)?.read().map(drop),
+        Body::Order => parse::<NewOrder>(bytes)?.read().map(drop),
+        Body::CartItem => parse::<NewItem>(bytes)?.read().map(drop),
+        Body::CartCount => parse::<NewCount>(bytes)?.read().map(drop),
+        Body::StockCount => parse::<StockCount>(bytes)?.read().map(drop),
+        Body::Adjustment => parse::<Adjustment>(bytes)?.read().map(drop),
+        Body::Contact => parse::<NewContact>(bytes)?.read().map(drop),
+        Body::ContractCartItem => parse::<contract::CartItem>(bytes)?.read().map(drop),
+        Body::ContractUser => parse::<contract::OfUser>(bytes)?.read().map(drop),
+        Body::ContractOrder => parse::<contract::NewOrder>(bytes)?.read().map(drop),
+        Body::ContractOrderId => parse::<contract::OfOrder>(bytes).map(drop),
+        Body::ContractSku => parse::<contract::OfSku>(bytes)?.read().map(drop),
     }
 }
 

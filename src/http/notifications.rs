@@ -7,13 +7,14 @@ use serde::{Deserialize, Serialize};
 use crate::actors::Failure;
 use crate::domain::UserId;
 use crate::domain::contact::{Contact, Email, Locale};
+use crate::domain::ids::plain_number;
 use crate::store::notification_log::{Notification, NotificationFilter};
 
-use super::Shared;
 use super::answer::{json, rfc3339};
 use super::problem::Problem;
-use super::request::{self, JsonBody};
-use super::routes::Problems;
+use super::refusals::{BadBody, BadValue, Unserved};
+use super::request::{self, JsonBody, given};
+use super::{Shared, schema};
 
 /// How many notifications a page has, unless asked otherwise, and at the most.
 const PAGE_NOTIFICATIONS: (u32, u32) = (50, 500);
@@ -21,13 +22,13 @@ const PAGE_NOTIFICATIONS: (u32, u32) = (50, 500);
 #[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 struct Page {
-    #[param(value_type = Option<UserId>, inline)]
+    #[param(schema_with = schema::user_or_empty)]
     user: Option<String>,
     /// 1 to 500; 50 where it is missing.
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
+    #[param(schema_with = schema::limit_or_empty)]
     limit: Option<String>,
     /// The `next` of the page before.
-    #[param(value_type = Option<i64>)]
+    #[param(schema_with = schema::number_or_empty)]
     after: Option<String>,
 }
 
@@ -61,7 +62,7 @@ struct NotificationBody<'a> {
 }
 
 #[derive(Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with email and locale")]
 pub struct NewContact {
     #[schema(format = "email", min_length = 1, max_length = 254)]
     email: String,
@@ -79,13 +80,13 @@ struct ContactBody<'a> {
 }
 
 /// What users were told, newest first.
-#[utoipa::path(tag = "Notifications", params(Page), responses((status = 200, body = Notifications), Problems))]
+#[utoipa::path(tag = "Notifications", params(Page), responses((status = 200, body = Notifications), Unserved, BadValue))]
 #[get("/notifications")]
 pub async fn list_notifications(api: Shared, page: web::Query<Page>) -> Result<HttpResponse, Problem> {
-    let user = page.user.as_deref().map(request::user).transpose()?;
-    let limit = request::limit(page.limit.as_deref(), PAGE_NOTIFICATIONS)?;
-    let id = |text: &str| text.parse().map_err(|_| Problem::invalid("after", "is not a notification id"));
-    let before = page.after.as_deref().map(id).transpose()?;
+    let user = given(page.user.as_ref()).map(request::user).transpose()?;
+    let limit = request::limit(given(page.limit.as_ref()), PAGE_NOTIFICATIONS)?;
+    let id = |text| plain_number(text).ok_or_else(|| Problem::invalid("after", "is not a notification id"));
+    let before = given(page.after.as_ref()).map(id).transpose()?;
     let filter = NotificationFilter { user, before, limit: limit + 1 };
     let mut listed = api.core.read(move |store| async move { store.notifications(&filter).await }).await?;
     let next = request::last_before_more(&mut listed, limit as usize).map(|last| last.id);
@@ -95,7 +96,7 @@ pub async fn list_notifications(api: Shared, page: web::Query<Page>) -> Result<H
 
 /// Says how a user can be reached.
 #[utoipa::path(tag = "Notifications", request_body = NewContact, params(("user" = inline(UserId), Path)),
-    responses((status = 200, body = ContactBody), Problems))]
+    responses((status = 200, body = ContactBody), Unserved, BadBody, BadValue))]
 #[put("/users/{user}/contact")]
 pub async fn set_contact(
     api: Shared,

@@ -10,28 +10,32 @@ use serde::{Deserialize, Serialize};
 
 use crate::actors::Failure;
 use crate::actors::order::{Command, Order, Place, Placed};
+use crate::domain::ids::plain_number;
 use crate::domain::order::{self, Item, Status};
 use crate::domain::{Count, LINES_MAX, OrderId, Sku, UserId};
 use crate::store::{Keyed, OrderFilter, Outcome};
 
 use super::answer::{json, rfc3339};
 use super::carts::{NewItem, products};
-use super::idempotency::{key_of, once};
+use super::idempotency::{KeyHeader, key_of, once};
 use super::problem::Problem;
-use super::request::{self, JsonBody};
-use super::routes::Problems;
-use super::{Api, Shared};
+use super::refusals::{
+    BadBody, BadValue, BadValueOrKey, LongBody, OrderNotFound, OutOfStock, UnknownSku, Unserved, WrongStatus,
+};
+use super::request::{self, AnyBody, JsonBody, given};
+use super::{Api, Shared, json_object, schema};
 
 /// How many orders a page has, unless asked otherwise, and at the most.
 const PAGE_ORDERS: (u32, u32) = (50, 500);
 
 #[derive(Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with user and items")]
 pub struct NewOrder {
     #[schema(value_type = UserId, inline)]
     user: String,
     /// 1 to 2,000 lines; lines of one SKU are merged.
     #[schema(min_items = 1, max_items = 2_000)]
+    #[serde(deserialize_with = "json_object::list")]
     items: Vec<NewItem>,
 }
 
@@ -41,6 +45,7 @@ pub struct NewOrder {
 pub struct OrderBody<'a> {
     order_id: i64,
     user: &'a str,
+    #[schema(value_type = Status, inline)]
     status: &'static str,
     items: Vec<OrderItemBody<'a>>,
     /// Minor units of the currency.
@@ -81,15 +86,15 @@ struct AllocationBody {
 #[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 struct Page {
-    #[param(value_type = Option<UserId>, inline)]
+    #[param(schema_with = schema::user_or_empty)]
     user: Option<String>,
-    #[param(value_type = Option<Status>, inline)]
+    #[param(schema_with = schema::status_or_empty)]
     status: Option<String>,
     /// 1 to 500; 50 where it is missing.
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
+    #[param(schema_with = schema::limit_or_empty)]
     limit: Option<String>,
     /// The `next` of the page before.
-    #[param(value_type = Option<i64>)]
+    #[param(schema_with = schema::number_or_empty)]
     after: Option<String>,
 }
 
@@ -109,6 +114,7 @@ struct History {
 #[schema(as = HistoryEntry)]
 struct HistoryEntryBody {
     id: String,
+    #[schema(value_type = Status, inline)]
     status: &'static str,
     #[serde(serialize_with = "rfc3339")]
     time: DateTime<Utc>,
@@ -118,7 +124,9 @@ struct HistoryEntryBody {
 /// Creates an order and reserves its stock.
 ///
 /// All lines are reserved, or none: then the order is kept as `failed`.
-#[utoipa::path(tag = "LOMS", request_body = NewOrder, responses((status = 201, body = OrderBody), Problems))]
+#[utoipa::path(tag = "LOMS", request_body = NewOrder, params(KeyHeader),
+    responses((status = 201, body = OrderBody, headers(("Location" = String, description = "The order's address."))),
+        Unserved, BadBody, BadValueOrKey, UnknownSku, OutOfStock))]
 #[post("/orders")]
 pub async fn create_order(
     api: Shared,
@@ -132,7 +140,7 @@ pub async fn create_order(
 }
 
 /// One order.
-#[utoipa::path(tag = "LOMS", params(("id" = inline(OrderId), Path)), responses((status = 200, body = OrderBody), Problems))]
+#[utoipa::path(tag = "LOMS", params(("id" = inline(OrderId), Path)), responses((status = 200, body = OrderBody), Unserved, OrderNotFound))]
 #[get("/orders/{id}")]
 pub async fn show_order(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
     let order = stored(&api, request::order_id(&path)?).await?;
@@ -140,7 +148,7 @@ pub async fn show_order(api: Shared, path: web::Path<String>) -> Result<HttpResp
 }
 
 /// Orders, newest first.
-#[utoipa::path(tag = "LOMS", params(Page), responses((status = 200, body = Orders), Problems))]
+#[utoipa::path(tag = "LOMS", params(Page), responses((status = 200, body = Orders), Unserved, BadValue))]
 #[get("/orders")]
 pub async fn list_orders(api: Shared, page: web::Query<Page>) -> Result<HttpResponse, Problem> {
     let mut filter = filter(&page)?;
@@ -153,7 +161,7 @@ pub async fn list_orders(api: Shared, page: web::Query<Page>) -> Result<HttpResp
 }
 
 /// What happened to an order.
-#[utoipa::path(tag = "LOMS", params(("id" = inline(OrderId), Path)), responses((status = 200, body = History), Problems))]
+#[utoipa::path(tag = "LOMS", params(("id" = inline(OrderId), Path)), responses((status = 200, body = History), Unserved, OrderNotFound))]
 #[get("/orders/{id}/events")]
 pub async fn list_order_events(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
     let id = request::order_id(&path)?;
@@ -172,17 +180,17 @@ pub async fn list_order_events(api: Shared, path: web::Path<String>) -> Result<H
 }
 
 /// Pays an order: its reserved stock is written off.
-#[utoipa::path(tag = "LOMS", params(("id" = inline(OrderId), Path)), responses((status = 200, body = OrderBody), Problems))]
+#[utoipa::path(tag = "LOMS", params(("id" = inline(OrderId), Path)), responses((status = 200, body = OrderBody), Unserved, LongBody, OrderNotFound, WrongStatus))]
 #[post("/orders/{id}/pay")]
-pub async fn pay_order(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
+pub async fn pay_order(api: Shared, path: web::Path<String>, _: AnyBody) -> Result<HttpResponse, Problem> {
     let order = command(&api, request::order_id(&path)?, Command::Pay).await?;
     Ok(json(HttpResponse::Ok(), &body_of(&api, &order)))
 }
 
 /// Cancels an order: its reserved stock is free again.
-#[utoipa::path(tag = "LOMS", params(("id" = inline(OrderId), Path)), responses((status = 200, body = OrderBody), Problems))]
+#[utoipa::path(tag = "LOMS", params(("id" = inline(OrderId), Path)), responses((status = 200, body = OrderBody), Unserved, LongBody, OrderNotFound, WrongStatus))]
 #[post("/orders/{id}/cancel")]
-pub async fn cancel_order(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
+pub async fn cancel_order(api: Shared, path: web::Path<String>, _: AnyBody) -> Result<HttpResponse, Problem> {
     let order = command(&api, request::order_id(&path)?, Command::Cancel).await?;
     Ok(json(HttpResponse::Ok(), &body_of(&api, &order)))
 }
@@ -289,12 +297,12 @@ pub async fn replay_order(api: &Api, outcome: Outcome) -> Result<HttpResponse, P
 }
 
 fn filter(page: &Page) -> Result<OrderFilter, Problem> {
-    let user = page.user.as_deref().map(request::user).transpose()?;
+    let user = given(page.user.as_ref()).map(request::user).transpose()?;
     let known = |text| Status::parse(text).ok_or_else(|| Problem::invalid("status", "is not a status"));
-    let status = page.status.as_deref().map(known).transpose()?;
-    let limit = request::limit(page.limit.as_deref(), PAGE_ORDERS)?;
-    let id = |text: &str| text.parse().map(OrderId).map_err(|_| Problem::invalid("after", "is not an order id"));
-    let before = page.after.as_deref().map(id).transpose()?;
+    let status = given(page.status.as_ref()).map(known).transpose()?;
+    let limit = request::limit(given(page.limit.as_ref()), PAGE_ORDERS)?;
+    let id = |text| plain_number(text).map(OrderId).ok_or_else(|| Problem::invalid("after", "is not an order id"));
+    let before = given(page.after.as_ref()).map(id).transpose()?;
     Ok(OrderFilter { user, status, before, limit })
 }
 

@@ -62,11 +62,16 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, "invalid_request", "The request cannot be read", detail)
     }
 
+    /// With the field or header that is to be changed.
+    pub fn naming(self, field: &str) -> Self {
+        self.with("field", json!(field))
+    }
+
     /// A value out of its range; names the field.
     pub fn invalid(field: &str, why: impl std::fmt::Display) -> Self {
         let detail = format!("{field} {why}");
         let title = "A value is out of range";
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", title, detail).with("field", json!(field))
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", title, detail).naming(field)
     }
 
     /// Lines of an import that cannot be taken.
@@ -83,8 +88,8 @@ impl Problem {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", "The body is too large", detail)
     }
 
-    pub fn unsupported_media_type(expected: &str) -> Self {
-        let detail = format!("send the body as {expected}");
+    pub fn unsupported_media_type(expected: &str, condition: &str) -> Self {
+        let detail = format!("send the body as {expected}{condition}");
         let title = "The body is of another type";
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", title, detail)
     }

@@ -9,8 +9,9 @@ use crate::products::{Listed, Product};
 
 use super::answer::json;
 use super::problem::Problem;
-use super::routes::Problems;
-use super::{Shared, request, stocks};
+use super::refusals::{BadValue, UnknownSku, Unserved};
+use super::request::given;
+use super::{Shared, request, schema, stocks};
 
 /// How many products a page has, unless asked otherwise, and at the most.
 const PAGE_PRODUCTS: (u32, u32) = (50, 500);
@@ -19,10 +20,10 @@ const PAGE_PRODUCTS: (u32, u32) = (50, 500);
 #[serde(deny_unknown_fields)]
 struct Page {
     /// 1 to 500; 50 where it is missing.
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
+    #[param(schema_with = schema::limit_or_empty)]
     limit: Option<String>,
     /// The `next` of the page before.
-    #[param(value_type = Option<Sku>, inline)]
+    #[param(schema_with = schema::sku_or_empty)]
     after: Option<String>,
 }
 
@@ -45,14 +46,17 @@ struct ProductBody<'a> {
 }
 
 /// Products, in SKU order.
-#[utoipa::path(tag = "Checkout", params(Page), responses((status = 200, body = Products), Problems))]
+#[utoipa::path(tag = "Checkout", params(Page), responses((status = 200, body = Products), Unserved, BadValue))]
 #[get("/products")]
 pub async fn list_products(api: Shared, page: web::Query<Page>) -> Result<HttpResponse, Problem> {
-    let limit = request::limit(page.limit.as_deref(), PAGE_PRODUCTS)? as usize;
-    let after = page.after.as_deref().map(|text| Sku::parse(text).map_err(|error| Problem::invalid("after", error)));
+    let limit = request::limit(given(page.limit.as_ref()), PAGE_PRODUCTS)? as usize;
+    let sku = |text| Sku::parse(text).map_err(|error| Problem::invalid("after", error));
+    let after = given(page.after.as_ref()).map(sku).transpose()?;
     let unavailable = |_| Problem::products_unavailable();
-    let Listed { skus, more } = api.products.list(after.transpose()?.as_ref(), limit).await.map_err(unavailable)?;
-    let found = api.products.get_each(skus.clone()).await.map_err(unavailable)?;
+    let Listed { mut skus, more } = api.products.list(after.as_ref(), limit).await.map_err(unavailable)?;
+    let found = api.products.get_first(skus.clone()).await.map_err(unavailable)?;
+    let more = more || found.len() < skus.len();
+    skus.truncate(found.len());
     let shelves = stocks::shelves(&api, skus.clone()).await?;
     // One without a product was taken out of the list meanwhile.
     let found = skus.iter().zip(&found).filter_map(|(sku, product)| Some((sku, product.as_ref()?)));
@@ -62,7 +66,7 @@ pub async fn list_products(api: Shared, page: web::Query<Page>) -> Result<HttpRe
 }
 
 /// One product.
-#[utoipa::path(tag = "Checkout", params(("sku" = inline(Sku), Path)), responses((status = 200, body = ProductBody), Problems))]
+#[utoipa::path(tag = "Checkout", params(("sku" = inline(Sku), Path)), responses((status = 200, body = ProductBody), Unserved, BadValue, UnknownSku))]
 #[get("/products/{sku}")]
 pub async fn show_product(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
     let sku = request::sku(&path)?;

@@ -5,16 +5,18 @@ use std::pin::pin;
 use std::time::Duration;
 
 use actix_web::dev::Payload;
-use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use futures_util::StreamExt;
 use futures_util::future::{LocalBoxFuture, poll_immediate};
 use serde::de::DeserializeOwned;
 use serde_json::Number;
 
+use crate::domain::ids::plain_number;
 use crate::domain::{Count, OrderId, Sku, UserId};
 
 use super::admission::{Admitted, Coming};
+use super::json_object::parse;
 use super::problem::Problem;
 
 /// The largest body.
@@ -34,20 +36,17 @@ pub struct JsonBody<T> {
 /// A body of comma-separated values.
 pub struct CsvBody(pub web::Bytes);
 
+/// A body that means nothing, of whatever type, and has its limits all the same.
+pub struct AnyBody(pub web::Bytes);
+
 impl<T: DeserializeOwned + 'static> FromRequest for JsonBody<T> {
     type Error = Problem;
     type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let payload = payload.take();
-        let is_json = media_type(request.headers()).is_none_or(|media| media == "application/json");
-        let announced = announced_bytes(request.headers());
-        let admitted = request.extensions().get::<Admitted>().cloned();
+        let body = body(request, payload, Some("application/json"));
         Box::pin(async move {
-            if !is_json {
-                return Err(Problem::unsupported_media_type("application/json"));
-            }
-            let bytes = read(payload, announced, admitted).await?;
+            let bytes = body.await?;
             let value = parse(&bytes)?;
             Ok(Self { value, bytes })
         })
@@ -59,22 +58,69 @@ impl FromRequest for CsvBody {
     type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let payload = payload.take();
-        let is_csv = media_type(request.headers()).is_none_or(|media| media == "text/csv");
-        let announced = announced_bytes(request.headers());
-        let admitted = request.extensions().get::<Admitted>().cloned();
-        Box::pin(async move {
-            if !is_csv {
-                return Err(Problem::unsupported_media_type("text/csv"));
-            }
-            read(payload, announced, admitted).await.map(Self)
-        })
+        let body = body(request, payload, Some("text/csv"));
+        Box::pin(async move { body.await.map(Self) })
     }
 }
 
-fn media_type(headers: &HeaderMap) -> Option<String> {
-    let value = headers.get(CONTENT_TYPE)?.to_str().unwrap_or("unreadable");
-    Some(value.split(';').next().unwrap_or(value).trim().to_ascii_lowercase())
+impl FromRequest for AnyBody {
+    type Error = Problem;
+    type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let body = body(request, payload, None);
+        Box::pin(async move { body.await.map(Self) })
+    }
+}
+
+/// The bytes, where they are of this type or none is asked for.
+fn body(
+    request: &HttpRequest,
+    payload: &mut Payload,
+    media_type: Option<&str>,
+) -> impl Future<Output = Result<web::Bytes, Problem>> + use<> {
+    let payload = payload.take();
+    let checked = media_type.map_or(Ok(()), |media_type| require_type(request.headers(), media_type));
+    let announced = announced_bytes(request.headers());
+    let admitted = request.extensions().get::<Admitted>().cloned();
+    async move {
+        checked?;
+        read(payload, announced, admitted).await
+    }
+}
+
+/// A body without a type is taken as what is expected.
+fn require_type(headers: &HeaderMap, expected: &str) -> Result<(), Problem> {
+    let is_packed = |coding: &HeaderValue| !coding.as_bytes().eq_ignore_ascii_case(b"identity");
+    if headers.get_all(CONTENT_ENCODING).any(is_packed) {
+        return Err(Problem::unsupported_media_type(expected, ", not packed"));
+    }
+    let Some(media_type) = only_one(headers, &CONTENT_TYPE)? else { return Ok(()) };
+    let mut parts = media_type.to_str().unwrap_or_default().split(';').map(str::trim);
+    if !parts.next().is_some_and(|media_type| media_type.eq_ignore_ascii_case(expected)) {
+        return Err(Problem::unsupported_media_type(expected, ""));
+    }
+    if parts.all(is_no_other_charset) { Ok(()) } else { Err(Problem::unsupported_media_type(expected, ", in UTF-8")) }
+}
+
+fn is_no_other_charset(parameter: &str) -> bool {
+    let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+    let charset = value.trim().trim_matches('"');
+    !name.trim().eq_ignore_ascii_case("charset")
+        || ["utf-8", "utf8"].iter().any(|utf_8| charset.eq_ignore_ascii_case(utf_8))
+}
+
+/// The header's value, where it is there: of two, nobody knows which one is meant.
+///
+/// # Errors
+/// 400 naming the header.
+pub fn only_one<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h HeaderValue>, Problem> {
+    let mut values = headers.get_all(name);
+    let first = values.next();
+    match values.next() {
+        None => Ok(first),
+        Some(_) => Err(Problem::unreadable(format!("the header {name} may come only once")).naming(name.as_str())),
+    }
 }
 
 fn announced_bytes(headers: &HeaderMap) -> usize {
@@ -134,23 +180,6 @@ fn make_room(coming: &RefCell<Option<Coming<'_>>>, bytes: usize) -> Result<(), P
 }
 
 /// # Errors
-/// 400 naming the place.
-pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    // Twice only where it fails: the second time tells the place.
-    if let Ok(value) = serde_json::from_slice(bytes) {
-        return Ok(value);
-    }
-    let mut json = serde_json::Deserializer::from_slice(bytes);
-    match serde_path_to_error::deserialize::<_, T>(&mut json) {
-        Err(error) if error.inner().is_data() && error.path().iter().next().is_some() => {
-            Err(Problem::unreadable(format!("{}: {}", error.path(), error.inner())))
-        }
-        Err(error) => Err(Problem::unreadable(error.inner().to_string())),
-        Ok(_) => Err(Problem::unreadable("something follows the JSON value")),
-    }
-}
-
-/// # Errors
 /// 422 naming the field.
 pub fn user(text: &str) -> Result<UserId, Problem> {
     UserId::parse(text).map_err(|error| Problem::invalid("user", error))
@@ -174,10 +203,15 @@ pub fn count(number: &Number) -> Result<Count, Problem> {
 /// # Errors
 /// 404 `order_not_found`.
 pub fn order_id(text: &str) -> Result<OrderId, Problem> {
-    match text.parse() {
-        Ok(id) if id > 0 => Ok(OrderId(id)),
+    match plain_number(text) {
+        Some(id) if id > 0 => Ok(OrderId(id)),
         _ => Err(Problem::order_not_found()),
     }
+}
+
+/// The value of a parameter that is there: an empty one stands for none.
+pub fn given(parameter: Option<&String>) -> Option<&str> {
+    parameter.map(String::as_str).filter(|text| !text.is_empty())
 }
 
 /// A page's length, as asked or by default; the second of `limits` at the most.
@@ -185,9 +219,9 @@ pub fn order_id(text: &str) -> Result<OrderId, Problem> {
 /// # Errors
 /// 422 naming the field.
 pub fn limit(text: Option<&str>, limits: (u32, u32)) -> Result<u32, Problem> {
-    match text.map(str::parse) {
+    match text.map(plain_number) {
         None => Ok(limits.0),
-        Some(Ok(limit)) if (1..=limits.1).contains(&limit) => Ok(limit),
+        Some(Some(limit)) if (1..=limits.1).contains(&limit) => Ok(limit),
         Some(_) => Err(Problem::invalid("limit", format_args!("must be a whole number from 1 to {}", limits.1))),
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use actix_web::web;
-use utoipa::openapi::{ContentBuilder, OpenApi, PathItem, Ref, RefOr, Response, ResponseBuilder};
-use utoipa::{IntoResponses, OpenApi as _};
+use utoipa::OpenApi as _;
+use utoipa::openapi::{OpenApi, PathItem};
 use utoipa_actix_web::AppExt as _;
 use utoipa_actix_web::service_config::ServiceConfig;
 use utoipa_swagger_ui::SwaggerUi;
@@ -84,16 +84,16 @@ pub struct Methods(BTreeMap<String, String>);
 impl Methods {
     fn of(document: &OpenApi) -> Self {
         let methods = |item: &PathItem| {
-            let known = [("GET", &item.get), ("PUT", &item.put), ("POST", &item.post), ("DELETE", &item.delete)];
+            let known = [("GET, HEAD", &item.get), ("PUT", &item.put), ("POST", &item.post), ("DELETE", &item.delete)];
             let taken = known.into_iter().filter(|(_, operation)| operation.is_some()).map(|(method, _)| method);
-            taken.collect::<Vec<_>>().join(", ")
+            taken.chain(["OPTIONS"]).collect::<Vec<_>>().join(", ")
         };
         Self(document.paths.paths.iter().map(|(pattern, item)| (pattern.clone(), methods(item))).collect())
     }
 
     /// As the header `Allow` names them. What the document does not name are the pages that show it.
     pub fn at(&self, pattern: &str) -> &str {
-        self.0.get(pattern).map_or("GET", String::as_str)
+        self.0.get(pattern).map_or("GET, HEAD, OPTIONS", String::as_str)
     }
 }
 
@@ -102,33 +102,8 @@ impl Methods {
     info(
         title = "LOMS",
         description = "An order backend for shops: carts, orders and stock. Refusals are problem details (RFC 9457) with \
-                       a stable `code`. `POST /orders`, `POST /carts/{user}/purchase`, `POST /carts/{user}/items` and \
-                       stock adjustments take an `Idempotency-Key` of 1 to 255 printable ASCII characters."
+                       a stable `code`. Where there is a GET, there is a HEAD."
     ),
     components(schemas(ProblemBody))
 )]
 struct Base;
-
-/// What any address may answer instead of what was asked for.
-pub struct Problems;
-
-impl IntoResponses for Problems {
-    fn responses() -> BTreeMap<String, RefOr<Response>> {
-        let documented = [
-            ("400", "`invalid_request`: the request cannot be read"),
-            ("404", "`unknown_sku`, `order_not_found` or `not_found`"),
-            ("405", "`method_not_allowed`"),
-            ("409", "`out_of_stock`, `empty_cart`, `wrong_status` or `below_reserved`: it does not fit what is there"),
-            ("413", "`payload_too_large`: more than 1 MiB"),
-            ("415", "`unsupported_media_type`"),
-            ("422", "`invalid_request` naming the field, or `idempotency_key_reused`"),
-            ("503", "`overloaded` or `unavailable`, with `Retry-After`"),
-        ];
-        let content = || ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
-        let response = |(status, description): (&str, &str)| {
-            let response = ResponseBuilder::new().description(description);
-            (status.to_owned(), response.content("application/problem+json", content()).build().into())
-        };
-        documented.into_iter().map(response).collect()
-    }
-}

@@ -1,7 +1,7 @@
 //! How names and numbers look in the OpenAPI document, as far as JSON Schema can say it.
 
 use utoipa::PartialSchema;
-use utoipa::openapi::{KnownFormat, ObjectBuilder, RefOr, Schema, SchemaFormat, Type};
+use utoipa::openapi::{KnownFormat, ObjectBuilder, OneOfBuilder, RefOr, Schema, SchemaFormat, Type};
 
 use crate::domain::order::Status;
 use crate::domain::{OrderId, Sku, UserId, WarehouseId};
@@ -22,6 +22,35 @@ fn text(pattern: &str, chars_max: usize) -> RefOr<Schema> {
 fn number(format: KnownFormat) -> RefOr<Schema> {
     let format = Some(SchemaFormat::KnownFormat(format));
     ObjectBuilder::new().schema_type(Type::Integer).format(format).minimum(Some(1)).into()
+}
+
+/// Of a list's parameter, where an empty value stands for none.
+fn or_empty(schema: impl Into<RefOr<Schema>>) -> RefOr<Schema> {
+    let empty = ObjectBuilder::new().schema_type(Type::String).max_length(Some(0));
+    OneOfBuilder::new().item(schema).item(empty).into()
+}
+
+pub fn user_or_empty() -> RefOr<Schema> {
+    or_empty(UserId::schema())
+}
+
+pub fn sku_or_empty() -> RefOr<Schema> {
+    or_empty(Sku::schema())
+}
+
+pub fn status_or_empty() -> RefOr<Schema> {
+    or_empty(Status::schema())
+}
+
+/// The length of a page: no list has longer ones.
+pub fn limit_or_empty() -> RefOr<Schema> {
+    or_empty(ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).maximum(Some(500)))
+}
+
+/// Where a page of orders or notifications starts.
+pub fn number_or_empty() -> RefOr<Schema> {
+    let format = Some(SchemaFormat::KnownFormat(KnownFormat::Int64));
+    or_empty(ObjectBuilder::new().schema_type(Type::Integer).format(format).minimum(Some(0)))
 }
 
 impl PartialSchema for UserId {

@@ -7,24 +7,26 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value, json};
 
 use crate::actors::order::Command;
+use crate::domain::cart::Line;
 use crate::domain::order::Status;
-use crate::domain::{Count, Money, OrderId, Sku, UserId};
+use crate::domain::{Count, OrderId, Sku, UserId};
+use crate::products::Product;
 
 use super::problem::Problem;
+use super::refusals::{BadBody, BadValue, NothingToBuy, OrderNotFound, OutOfStock, UnknownSku, Unserved, WrongStatus};
 use super::request::{self, JsonBody};
-use super::routes::Problems;
-use super::{Shared, answer, carts, orders, stocks};
+use super::{Shared, answer, carts, json_object, orders, shown_cart, stocks};
 
 /// A SKU or a user: a text, or a whole number.
 #[derive(Deserialize, Serialize, utoipa::ToSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a string or a whole number is expected")]
 enum Name {
     Number(i64),
     Text(String),
 }
 
 #[derive(Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with user, sku and count")]
 #[schema(as = ContractCartItem)]
 pub struct CartItem {
     user: Name,
@@ -34,23 +36,24 @@ pub struct CartItem {
 }
 
 #[derive(Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with user")]
 #[schema(as = ContractUser)]
 pub struct OfUser {
     user: Name,
 }
 
 #[derive(Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with user and items")]
 #[schema(as = ContractNewOrder)]
 pub struct NewOrder {
     user: Name,
     #[schema(min_items = 1, max_items = 2_000)]
+    #[serde(deserialize_with = "json_object::list")]
     items: Vec<NewItem>,
 }
 
 #[derive(Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with sku and count")]
 #[schema(as = ContractNewItem)]
 struct NewItem {
     sku: Name,
@@ -59,23 +62,23 @@ struct NewItem {
 }
 
 #[derive(Deserialize, Serialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with orderID")]
 #[schema(as = ContractOrderId)]
 pub struct OfOrder {
     #[schema(value_type = OrderId, inline)]
-    #[serde(rename = "orderID")]
+    #[serde(rename = "orderID", deserialize_with = "json_object::whole_number")]
     order_id: i64,
 }
 
 #[derive(Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with sku")]
 #[schema(as = ContractSku)]
 pub struct OfSku {
     sku: Name,
 }
 
 /// Adds to a cart, under its older name.
-#[utoipa::path(tag = "Service contract", operation_id = "addToCart", request_body = CartItem, responses((status = 200, body = Value), Problems))]
+#[utoipa::path(tag = "Service contract", operation_id = "addToCart", request_body = CartItem, responses((status = 200, body = Value), Unserved, BadBody, BadValue, UnknownSku, OutOfStock))]
 #[post("/addToCart")]
 pub async fn add_to_cart(api: Shared, body: JsonBody<CartItem>) -> Result<HttpResponse, Problem> {
     let (user, sku, count) = body.value.read()?;
@@ -84,7 +87,7 @@ pub async fn add_to_cart(api: Shared, body: JsonBody<CartItem>) -> Result<HttpRe
 }
 
 /// Removes units from a cart, under its older name.
-#[utoipa::path(tag = "Service contract", operation_id = "deleteFromCart", request_body = CartItem, responses((status = 200, body = Value), Problems))]
+#[utoipa::path(tag = "Service contract", operation_id = "deleteFromCart", request_body = CartItem, responses((status = 200, body = Value), Unserved, BadBody, BadValue))]
 #[post("/deleteFromCart")]
 pub async fn delete_from_cart(api: Shared, body: JsonBody<CartItem>) -> Result<HttpResponse, Problem> {
     let (user, sku, count) = body.value.read()?;
@@ -92,25 +95,23 @@ pub async fn delete_from_cart(api: Shared, body: JsonBody<CartItem>) -> Result<H
     Ok(done())
 }
 
-/// What a cart holds, under its older name.
-#[utoipa::path(tag = "Service contract", operation_id = "listCart", request_body = OfUser, responses((status = 200, body = Value), Problems))]
+/// What a cart holds of what is for sale, under its older name.
+#[utoipa::path(tag = "Service contract", operation_id = "listCart", request_body = OfUser, responses((status = 200, body = Value), Unserved, BadBody, BadValue))]
 #[post("/listCart")]
 pub async fn list_cart(api: Shared, body: JsonBody<OfUser>) -> Result<HttpResponse, Problem> {
     let cart = carts::held(&api, &body.value.read()?).await?;
-    let products = carts::products_of(&api, &cart).await?;
-    let lines = || cart.lines().iter().zip(&products);
-    let total = Money::total(lines().map(|(line, product)| (product.price, line.count)))?;
-    let items: Vec<Value> = lines()
-        .map(|(line, product)| {
-            let (sku, count) = (Name::of(line.sku.as_str()), line.count.units());
-            json!({ "sku": sku, "count": count, "name": &*product.name, "price": product.price })
-        })
-        .collect();
+    let products = shown_cart::products_of(&api, &cart).await?;
+    let total = shown_cart::total(&cart, &products)?;
+    let item = |(line, product): (&Line, &Option<Product>)| {
+        let (sku, count, product) = (Name::of(line.sku.as_str()), line.count.units(), product.as_ref()?);
+        Some(json!({ "sku": sku, "count": count, "name": &*product.name, "price": product.price }))
+    };
+    let items: Vec<Value> = cart.lines().iter().zip(&products).filter_map(item).collect();
     Ok(answer::json(HttpResponse::Ok(), &json!({ "items": items, "totalPrice": total })))
 }
 
 /// Makes an order of a cart, under its older name.
-#[utoipa::path(tag = "Service contract", operation_id = "purchase", request_body = OfUser, responses((status = 200, body = OfOrder), Problems))]
+#[utoipa::path(tag = "Service contract", operation_id = "purchase", request_body = OfUser, responses((status = 200, body = OfOrder), Unserved, BadBody, BadValue, UnknownSku, NothingToBuy))]
 #[post("/purchase")]
 pub async fn purchase(api: Shared, body: JsonBody<OfUser>) -> Result<HttpResponse, Problem> {
     let placed = carts::purchase_cart(&api, &body.value.read()?, None).await?;
@@ -122,7 +123,7 @@ pub async fn purchase(api: Shared, body: JsonBody<OfUser>) -> Result<HttpRespons
 }
 
 /// Creates an order, under its older name; its status tells whether it failed.
-#[utoipa::path(tag = "Service contract", operation_id = "createOrder", request_body = NewOrder, responses((status = 200, body = OfOrder), Problems))]
+#[utoipa::path(tag = "Service contract", operation_id = "createOrder", request_body = NewOrder, responses((status = 200, body = OfOrder), Unserved, BadBody, BadValue, UnknownSku))]
 #[post("/createOrder")]
 pub async fn create_order(api: Shared, body: JsonBody<NewOrder>) -> Result<HttpResponse, Problem> {
     let (user, lines) = body.value.read()?;
@@ -131,7 +132,7 @@ pub async fn create_order(api: Shared, body: JsonBody<NewOrder>) -> Result<HttpR
 }
 
 /// One order, under its older name.
-#[utoipa::path(tag = "Service contract", operation_id = "listOrder", request_body = OfOrder, responses((status = 200, body = Value), Problems))]
+#[utoipa::path(tag = "Service contract", operation_id = "listOrder", request_body = OfOrder, responses((status = 200, body = Value), Unserved, BadBody, OrderNotFound))]
 #[post("/listOrder")]
 pub async fn list_order(api: Shared, body: JsonBody<OfOrder>) -> Result<HttpResponse, Problem> {
     let order = orders::stored(&api, OrderId(body.value.order_id)).await?;
@@ -151,7 +152,7 @@ pub async fn list_order(api: Shared, body: JsonBody<OfOrder>) -> Result<HttpResp
 }
 
 /// Pays an order, under its older name.
-#[utoipa::path(tag = "Service contract", operation_id = "orderPayed", request_body = OfOrder, responses((status = 200, body = Value), Problems))]
+#[utoipa::path(tag = "Service contract", operation_id = "orderPayed", request_body = OfOrder, responses((status = 200, body = Value), Unserved, BadBody, OrderNotFound, WrongStatus))]
 #[post("/orderPayed")]
 pub async fn order_payed(api: Shared, body: JsonBody<OfOrder>) -> Result<HttpResponse, Problem> {
     orders::command(&api, OrderId(body.value.order_id), Command::Pay).await?;
@@ -159,7 +160,7 @@ pub async fn order_payed(api: Shared, body: JsonBody<OfOrder>) -> Result<HttpRes
 }
 
 /// Cancels an order, under its older name.
-#[utoipa::path(tag = "Service contract", operation_id = "cancelOrder", request_body = OfOrder, responses((status = 200, body = Value), Problems))]
+#[utoipa::path(tag = "Service contract", operation_id = "cancelOrder", request_body = OfOrder, responses((status = 200, body = Value), Unserved, BadBody, OrderNotFound, WrongStatus))]
 #[post("/cancelOrder")]
 pub async fn cancel_order(api: Shared, body: JsonBody<OfOrder>) -> Result<HttpResponse, Problem> {
     orders::command(&api, OrderId(body.value.order_id), Command::Cancel).await?;
@@ -167,14 +168,10 @@ pub async fn cancel_order(api: Shared, body: JsonBody<OfOrder>) -> Result<HttpRe
 }
 
 /// What can be bought of a SKU, under its older name.
-#[utoipa::path(tag = "Service contract", operation_id = "stocks", request_body = OfSku, responses((status = 200, body = Value), Problems))]
+#[utoipa::path(tag = "Service contract", operation_id = "stocks", request_body = OfSku, responses((status = 200, body = Value), Unserved, BadBody, BadValue, UnknownSku))]
 #[post("/stocks")]
 pub async fn list_stocks(api: Shared, body: JsonBody<OfSku>) -> Result<HttpResponse, Problem> {
-    let sku = body.value.read()?;
-    let shelves = stocks::shelves(&api, vec![sku.clone()]).await?;
-    if shelves.is_empty() {
-        return Err(Problem::unknown_sku(&sku));
-    }
+    let shelves = stocks::shelves_of(&api, &body.value.read()?).await?;
     let stocks: Vec<Value> = shelves
         .iter()
         .map(|(_, shelf)| json!({ "warehouseID": shelf.warehouse, "count": shelf.available() }))

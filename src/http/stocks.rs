@@ -11,17 +11,18 @@ use crate::stock_file;
 use crate::store::{Change, Keyed, Outcome, Refused, ShelfEdit, StockEdit};
 
 use super::answer::json;
-use super::idempotency::{key_of, once};
+use super::carts::require_product;
+use super::idempotency::{KeyHeader, key_of, once};
 use super::problem::Problem;
+use super::refusals::{BadBody, BadValue, BadValueOrKey, BelowReserved, UnknownSku, Unserved};
 use super::request::{self, CsvBody, JsonBody};
-use super::routes::Problems;
 use super::{Api, Shared};
 
 /// The longest reason of an adjustment.
 const REASON_CHARS_MAX: usize = 500;
 
 #[derive(Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with on_hand")]
 pub struct StockCount {
     /// How many units lie there: 0 to 1,000,000,000,000.
     #[schema(value_type = i64, minimum = 0, maximum = 1_000_000_000_000i64)]
@@ -29,7 +30,7 @@ pub struct StockCount {
 }
 
 #[derive(Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with delta and reason")]
 pub struct Adjustment {
     /// How many units more, or (negative) less; not 0.
     #[schema(value_type = i64, minimum = -1_000_000_000_000i64, maximum = 1_000_000_000_000i64)]
@@ -62,20 +63,17 @@ struct Imported {
 }
 
 /// What can be bought of a SKU, by warehouse.
-#[utoipa::path(tag = "LOMS", params(("sku" = inline(Sku), Path)), responses((status = 200, body = Stock), Problems))]
+#[utoipa::path(tag = "LOMS", params(("sku" = inline(Sku), Path)), responses((status = 200, body = Stock), Unserved, BadValue, UnknownSku))]
 #[get("/stocks/{sku}")]
 pub async fn show_stock(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
     let sku = request::sku(&path)?;
-    let shelves = shelves(&api, vec![sku.clone()]).await?;
-    if shelves.is_empty() {
-        return Err(Problem::unknown_sku(&sku));
-    }
+    let shelves = shelves_of(&api, &sku).await?;
     Ok(stock_response(&sku, &shelves))
 }
 
 /// A stock count: so many units lie in a warehouse.
 #[utoipa::path(tag = "LOMS", request_body = StockCount, params(("sku" = inline(Sku), Path), ("warehouse_id" = inline(WarehouseId), Path)),
-    responses((status = 200, body = Stock), Problems))]
+    responses((status = 200, body = Stock), Unserved, BadBody, BadValue, BelowReserved))]
 #[put("/stocks/{sku}/{warehouse_id}")]
 pub async fn count_stock(
     api: Shared,
@@ -90,8 +88,8 @@ pub async fn count_stock(
 }
 
 /// Goods in, or goods lost.
-#[utoipa::path(tag = "LOMS", request_body = Adjustment, params(("sku" = inline(Sku), Path), ("warehouse_id" = inline(WarehouseId), Path)),
-    responses((status = 200, body = Stock), Problems))]
+#[utoipa::path(tag = "LOMS", request_body = Adjustment, params(("sku" = inline(Sku), Path), ("warehouse_id" = inline(WarehouseId), Path), KeyHeader),
+    responses((status = 200, body = Stock), Unserved, BadBody, BadValueOrKey, BelowReserved))]
 #[post("/stocks/{sku}/{warehouse_id}/adjustments")]
 pub async fn adjust_stock(
     api: Shared,
@@ -119,7 +117,7 @@ pub async fn adjust_stock(
 ///
 /// CSV with the header `sku,warehouse_id,on_hand`.
 #[utoipa::path(tag = "LOMS", request_body(content = String, content_type = "text/csv"),
-    responses((status = 200, body = Imported), Problems))]
+    responses((status = 200, body = Imported), Unserved, BadBody, BadValue))]
 #[post("/stocks/import")]
 pub async fn import_stock(api: Shared, body: CsvBody) -> Result<HttpResponse, Problem> {
     let bad_lines = |errors: Vec<stock_file::LineError>| {
@@ -173,6 +171,18 @@ impl Adjustment {
         }
         Ok(units)
     }
+}
+
+/// None for what is for sale and was never stocked.
+///
+/// # Errors
+/// 404 for a SKU that has neither a shelf nor a product, 503 where the database or ProductService is away.
+pub async fn shelves_of(api: &Api, sku: &Sku) -> Result<Vec<(Sku, Shelf)>, Problem> {
+    let shelves = shelves(api, vec![sku.clone()]).await?;
+    if shelves.is_empty() {
+        require_product(api, sku).await?;
+    }
+    Ok(shelves)
 }
 
 /// # Errors

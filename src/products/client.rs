@@ -16,18 +16,19 @@
 //! With C calls a second, C × 30 products can be held at a servable age: at the default of ten,
 //! a cart with more than about 300 different products cannot be priced.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::stream::{self, StreamExt, TryStreamExt};
+use futures_util::stream::{self, StreamExt};
 use reqwest::Url;
 use secrecy::SecretString;
 use tokio::runtime::Handle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
-use super::limits::{CALLS_IN_FLIGHT_MAX, Limits, PAGES_REMEMBERED_MAX, PRODUCTS_REMEMBERED_MAX, QUESTIONS_MS_MAX};
+use super::limits::{CALLS_IN_FLIGHT_MAX, Limits, PAGES_REMEMBERED_MAX, PRODUCTS_REMEMBERED_MAX};
 #[cfg(doc)]
-use super::limits::{PRICE_AGE_MS_MAX, PRICE_FRESH_MS_MAX, REFRESH_WAIT_MS_MAX, UNKNOWN_AGE_MS_MAX};
+use super::limits::{PRICE_AGE_MS_MAX, PRICE_FRESH_MS_MAX, QUESTIONS_MS_MAX, REFRESH_WAIT_MS_MAX, UNKNOWN_AGE_MS_MAX};
 use super::remembered::{Ageing, Freshness, Known, Remembered};
 use super::service::Service;
 use super::{Listed, Product, ProductError, State};
@@ -43,6 +44,7 @@ struct Parts {
     service: Arc<Service>,
     products: Remembered<Sku, Option<Product>>,
     pages: Remembered<Page, Arc<Listed>>,
+    questions_max: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -76,10 +78,12 @@ impl Client {
             return Err(ClientError::Address);
         }
         let service = Service::new(&base, token, limits.clone()).map_err(ClientError::Setup)?;
+        let questions_max = limits.questions_max;
         let shared = Parts {
             service: Arc::new(service),
             products: Remembered::new(PRODUCTS_REMEMBERED_MAX, runtime.clone(), limits.clone()),
             pages: Remembered::new(PAGES_REMEMBERED_MAX, runtime, limits),
+            questions_max,
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -96,22 +100,33 @@ impl Client {
     /// # Errors
     /// [`ProductError::Unavailable`] where they could not all be learnt within [`QUESTIONS_MS_MAX`].
     pub async fn get_each(&self, skus: Vec<Sku>) -> Result<Vec<Option<Product>>, ProductError> {
+        let count = skus.len();
+        let found = self.get_first(skus).await?;
+        if found.len() == count { Ok(found) } else { Err(ProductError::Unavailable) }
+    }
+
+    /// The same, of as many of the first SKUs as could be learnt within [`QUESTIONS_MS_MAX`].
+    ///
+    /// # Errors
+    /// [`ProductError::Unavailable`] where not even the first could be.
+    pub async fn get_first(&self, skus: Vec<Sku>) -> Result<Vec<Option<Product>>, ProductError> {
+        let deadline = Instant::now() + self.shared.questions_max;
+        let none_wanted = skus.is_empty();
+        let mut found = Vec::with_capacity(skus.len());
         // No more at a time than can be asked at a time, so that a long cart takes its place
         // among the others and not all places.
-        let all = stream::iter(skus)
-            .map(|sku| {
-                let client = self.clone();
-                async move { client.known(&sku).await }
-            })
-            .buffered(CALLS_IN_FLIGHT_MAX)
-            .try_collect::<Vec<Known<Option<Product>>>>();
-        let found =
-            timeout(Duration::from_millis(QUESTIONS_MS_MAX), all).await.unwrap_or(Err(ProductError::Unavailable))?;
-        // What was young enough when it was found may have grown too old while others were asked.
-        if found.iter().any(|known| self.shared.products.freshness(known) == Freshness::TooOld) {
-            return Err(ProductError::Unavailable);
+        let all = stream::iter(skus).map(|sku| {
+            let client = self.clone();
+            async move { client.known(&sku).await }
+        });
+        let mut all = pin!(all.buffered(CALLS_IN_FLIGHT_MAX));
+        while let Ok(Some(Ok(known))) = timeout_at(deadline, all.next()).await {
+            found.push(known);
         }
-        Ok(found.into_iter().map(|known| known.value).collect())
+        // What was young enough when it was found may have grown too old while others were asked.
+        let is_young = |known: &Known<_>| self.shared.products.freshness(known) != Freshness::TooOld;
+        let found: Vec<_> = found.into_iter().take_while(is_young).map(|known| known.value).collect();
+        if found.is_empty() && !none_wanted { Err(ProductError::Unavailable) } else { Ok(found) }
     }
 
     /// At most `count` SKUs that follow `after`, in the order of the service.

@@ -52,6 +52,8 @@ pub struct Limits {
     pub refresh_wait_max: Duration,
     /// See [`QUESTION_MS_MAX`].
     pub question_max: Duration,
+    /// See [`QUESTIONS_MS_MAX`].
+    pub questions_max: Duration,
     /// See [`CALL_MS_MAX`].
     pub call_max: Duration,
     /// See [`CALLS_PER_SECOND`]; zero counts as one.
@@ -72,6 +74,7 @@ impl Default for Limits {
             unknown_age_max: Duration::from_millis(UNKNOWN_AGE_MS_MAX),
             refresh_wait_max: Duration::from_millis(REFRESH_WAIT_MS_MAX),
             question_max: Duration::from_millis(QUESTION_MS_MAX),
+            questions_max: Duration::from_millis(QUESTIONS_MS_MAX),
             call_max: Duration::from_millis(CALL_MS_MAX),
             calls_per_second_max: CALLS_PER_SECOND,
             retry_delay_min: Duration::from_millis(RETRY_DELAY_MS_MIN),

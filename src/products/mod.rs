@@ -133,6 +133,17 @@ impl Products {
         }
     }
 
+    /// The same, of the first so many SKUs: of one at the least, and of all unless a remote service is too slow.
+    ///
+    /// # Errors
+    /// [`ProductError::Unavailable`] from a remote service only, where not even the first could be learnt.
+    pub async fn get_first(&self, skus: Vec<Sku>) -> Result<Vec<Option<Product>>, ProductError> {
+        match self {
+            Self::BuiltIn(_) => self.get_each(skus).await,
+            Self::Remote(client) => client.get_first(skus).await,
+        }
+    }
+
     /// At most `count` SKUs that follow `after`, in SKU order. A remote service gives them in an
     /// order of its own, which is kept, as the next page starts after the last SKU of this one.
     /// `count` is limited to [`PAGE_SKUS_MAX`].

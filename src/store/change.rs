@@ -113,7 +113,7 @@ impl Change {
     /// store only.
     pub(super) fn outcome(&self) -> Option<Outcome> {
         match self {
-            Self::CartEdited { cart, .. } => Some(Outcome::of_cart(cart)),
+            Self::CartEdited { cart, key, .. } => Some(Outcome::of_cart(cart, key.as_ref()?)),
             Self::OrderPlaced { order, shortages, .. } => {
                 Some(Outcome::Order { order_id: order.id, shortages: shortages.clone() })
             }

@@ -30,7 +30,7 @@ use crate::domain::stock::Shelf;
 use crate::domain::{OrderId, Sku, Time, UserId};
 
 pub use change::{Change, Movement, Refused, ShelfDelta, ShelfEdit, StockEdit, Verdict};
-pub use idempotency::{Fingerprint, InvalidKey, Key, Keyed, Outcome, StoredOutcome};
+pub use idempotency::{Fingerprint, InvalidKey, Key, Keyed, Outcome, PriceTag, PriceTags, StoredOutcome};
 pub use notification_log::NotificationLog;
 pub use outbox::Outbox;
 

@@ -108,6 +108,50 @@ async fn a_cart_takes_only_what_is_for_sale() {
 }
 
 #[tokio::test]
+async fn what_is_no_longer_sold_stands_in_nobodys_way_and_is_not_bought() {
+    on_each_store(async |shop| {
+        for sku in ["MUG", "PEN", "85123A"] {
+            shop.add("ann", sku, 2).await;
+        }
+        shop.restart_selling(&["PEN,Pen,1500", "85123A,Holder,255"]);
+        let cart = shop.client.get("/carts/ann").await;
+        let expected = json!({
+            "user": "ann", "version": 3, "total_price": 3510, "currency": "RUB", "no_longer_sold": ["MUG"],
+            "items": [
+                {"sku": "85123A", "name": "Holder", "price": 255, "count": 2},
+                {"sku": "PEN", "name": "Pen", "price": 1500, "count": 2},
+            ],
+        });
+        assert_eq!((cart.status, cart.body), (200, expected));
+        let listed = shop.client.post("/listCart", &json!({"user": "ann"})).await;
+        assert_eq!((listed.status, &listed.body["totalPrice"]), (200, &json!(3510)));
+        assert_eq!(lines(&listed.body)[..], [("85123A", 2), ("PEN", 2)]);
+
+        let lowered = shop.client.delete("/carts/ann/items/PEN?count=1").await;
+        assert_eq!((lowered.status, lines(&lowered.body)), (200, vec![("85123A", 2), ("PEN", 1)]));
+        let set = shop.client.put("/carts/ann/items/PEN", &json!({"count": 5})).await;
+        assert_eq!((set.status, lines(&set.body)), (200, vec![("85123A", 2), ("PEN", 5)]));
+        assert_eq!(lines(&shop.add("ann", "PEN", 1).await), [("85123A", 2), ("PEN", 6)]);
+        for refused in [
+            shop.client.post("/carts/ann/purchase", &json!({})).await,
+            shop.client.post("/purchase", &json!({"user": "ann"})).await,
+            shop.client.put("/carts/ann/items/MUG", &json!({"count": 1})).await,
+            shop.client.post("/carts/ann/items", &json!({"sku": "MUG", "count": 1})).await,
+        ] {
+            assert_problem(&refused, 404, "unknown_sku");
+            assert_eq!(refused.body["sku"], "MUG");
+        }
+        let fewer = shop.client.delete("/carts/ann/items/MUG?count=1").await;
+        assert_eq!((fewer.status, &fewer.body["no_longer_sold"]), (200, &json!(["MUG"])));
+        let without = shop.client.delete("/carts/ann/items/MUG").await;
+        assert_eq!((without.status, without.body.get("no_longer_sold")), (200, None));
+        assert_eq!(shop.client.post("/carts/ann/purchase", &json!({})).await.status, 201);
+        shop.assert_books_are_right();
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn odd_skus_go_through_bodies_and_paths() {
     let odd = [
         ("BANK CHARGES", "BANK%20CHARGES"),

@@ -24,22 +24,52 @@ async fn an_address_that_is_not_there_is_not_found() {
 async fn a_method_that_an_address_does_not_take_is_refused() {
     on_each_store(async |shop| {
         let wrong = [
-            (Method::PUT, "/orders", "GET, POST"),
-            (Method::DELETE, "/orders/1", "GET"),
-            (Method::GET, "/orders/1/pay", "POST"),
-            (Method::PATCH, "/carts/ann", "GET, DELETE"),
-            (Method::GET, "/carts/ann/items", "POST"),
-            (Method::GET, "/carts/ann/purchase", "POST"),
-            (Method::POST, "/stocks/MUG/1", "PUT"),
-            (Method::GET, "/addToCart", "POST"),
-            (Method::DELETE, "/products", "GET"),
+            (Method::PUT, "/orders", "GET, HEAD, POST, OPTIONS"),
+            (Method::DELETE, "/orders/1", "GET, HEAD, OPTIONS"),
+            (Method::GET, "/orders/1/pay", "POST, OPTIONS"),
+            (Method::HEAD, "/orders/1/pay", "POST, OPTIONS"),
+            (Method::PATCH, "/carts/ann", "GET, HEAD, DELETE, OPTIONS"),
+            (Method::GET, "/carts/ann/items", "POST, OPTIONS"),
+            (Method::GET, "/carts/ann/purchase", "POST, OPTIONS"),
+            (Method::POST, "/stocks/MUG/1", "PUT, OPTIONS"),
+            (Method::GET, "/addToCart", "POST, OPTIONS"),
+            (Method::DELETE, "/products", "GET, HEAD, OPTIONS"),
         ];
         for (method, path, allowed) in wrong {
             let answer = answered(shop.client.request(method.clone(), path, None).json(&json!({}))).await;
             assert_eq!(answer.status, 405, "{method} {path}: {}", answer.body);
-            assert_problem(&answer, 405, "method_not_allowed");
+            if method != Method::HEAD {
+                assert_problem(&answer, 405, "method_not_allowed");
+            }
             assert_eq!(answer.headers["allow"], allowed, "{method} {path}");
+            let asked = answered(shop.client.request(Method::OPTIONS, path, None)).await;
+            assert_eq!(
+                (asked.status, &asked.body, &asked.headers["allow"]),
+                (204, &Value::Null, &answer.headers["allow"])
+            );
         }
+        let nowhere = answered(shop.client.request(Method::OPTIONS, "/nothing", None)).await;
+        assert_problem(&nowhere, 404, "not_found");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn head_is_answered_as_get_is_without_the_body() {
+    on_each_store(async |shop| {
+        shop.order("ann", &[("PEN", 1)]).await;
+        for path in
+            ["/livez", "/readyz", "/orders", "/carts/ann", "/stocks/MUG", "/products/NO", "/docs/", "/openapi.json"]
+        {
+            let get = shop.client.get(path).await;
+            let head = answered(shop.client.request(Method::HEAD, path, None)).await;
+            assert_eq!((head.status, &head.body), (get.status, &Value::Null), "{path}");
+            for header in ["content-type", "content-length"] {
+                assert_eq!(head.headers.get(header), get.headers.get(header), "{path}");
+            }
+        }
+        assert_eq!(answered(shop.client.request(Method::HEAD, "/metrics", None)).await.status, 200);
+        assert_eq!(shop.client.get("/livez").await.body, "ok\n", "the connection is as good as before");
     })
     .await;
 }
@@ -75,7 +105,16 @@ async fn the_program_says_that_it_lives_and_is_ready_and_counts_itself() {
         assert_eq!(metrics.status, 200);
         assert!(metrics.headers["content-type"].to_str().is_ok_and(|media| media.starts_with("text/plain")));
         let text = metrics.body.as_str().expect("text");
-        assert!(text.lines().any(|line| line == "loms_orders_live 1"), "{text}");
+        let has = |wanted: &str| text.lines().any(|line| line == wanted);
+        assert!(has("loms_orders_live 1") && has("loms_requests_refused 0"), "{text}");
+        let named = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+        for name in named.map(|line| line.split([' ', '{']).next().expect("a name")) {
+            let name = ["_sum", "_count", "_bucket"].iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name);
+            for comment in ["HELP", "TYPE"] {
+                let start = format!("# {comment} {name} ");
+                assert!(text.lines().any(|line| line.starts_with(&start)), "no {comment} of {name}");
+            }
+        }
     })
     .await;
 }
@@ -118,12 +157,39 @@ async fn the_program_documents_itself() {
                 assert!(paths.get(path).and_then(|path| path.get(method)).is_some(), "{method} {path} is missing");
             }
         }
+        let status = document.body.pointer("/components/schemas/Order/properties/status").expect("described");
+        assert_eq!(status["enum"], json!(["new", "awaiting_payment", "failed", "payed", "cancelled"]));
         assert_references_lead_somewhere(&document.body, &document.body);
+        assert_operations_say_what_they_take_and_answer(paths);
         let page = shop.client.get("/docs").await;
         assert_eq!(page.status, 200);
         assert!(page.body.as_str().is_some_and(|page| page.contains("<html")), "{}", page.body);
     })
     .await;
+}
+
+fn assert_operations_say_what_they_take_and_answer(paths: &serde_json::Map<String, Value>) {
+    let with_key =
+        ["/orders", "/carts/{user}/items", "/carts/{user}/purchase", "/stocks/{sku}/{warehouse_id}/adjustments"];
+    for (path, operations) in paths {
+        for (method, operation) in operations.as_object().expect("operations") {
+            let has = |status: &str| operation["responses"].get(status).is_some();
+            let of_key = operation["parameters"].as_array().into_iter().flatten();
+            let of_key =
+                of_key.filter(|parameter| parameter["name"] == "Idempotency-Key" && parameter["in"] == "header");
+            let takes_key = method == "post" && with_key.contains(&path.as_str());
+            assert_eq!(of_key.count(), usize::from(takes_key), "{method} {path}");
+            let takes_body = operation.get("requestBody").is_some();
+            assert_eq!(has("415"), takes_body, "{method} {path}");
+            assert!(!has("405") && (!has("413") || method != "get"), "{method} {path}");
+            if has("201") {
+                assert!(operation.pointer("/responses/201/headers/Location").is_some(), "{method} {path}");
+            }
+            if has("503") && path != "/readyz" {
+                assert!(operation.pointer("/responses/503/headers/Retry-After").is_some(), "{method} {path}");
+            }
+        }
+    }
 }
 
 fn assert_references_lead_somewhere(document: &Value, part: &Value) {

@@ -108,6 +108,8 @@ async fn fifty_purchases_at_once_are_one_order() {
         assert_eq!(lines(&shop.client.get("/carts/ann").await.body), [("MUG", 1)], "a new cart is not bought");
         shop.restart();
         same(&shop.client.post_with_key("/carts/ann/purchase", "buy", &json!({})).await, &bought);
+        let with_another_body = shop.client.post_with_key("/carts/ann/purchase", "buy", &json!({"gift": true})).await;
+        assert_problem(&with_another_body, 422, "idempotency_key_reused");
         let of_bob = shop.client.post_with_key("/carts/bob/purchase", "buy", &json!({})).await;
         assert_problem(&of_bob, 422, "idempotency_key_reused");
         assert_eq!(shop.available("MUG").await, 10);
@@ -133,6 +135,26 @@ async fn fifty_additions_at_once_add_once() {
         let reused = shop.client.post_with_key("/orders", "add", &new_order("ann", &[("PEN", 1)])).await;
         assert_problem(&reused, 422, "idempotency_key_reused");
         assert_eq!(lines(&shop.client.get("/carts/ann").await.body), [("MUG", 2), ("PEN", 1)]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_addition_is_answered_alike_whatever_became_of_names_and_prices() {
+    on_each_store(async |shop| {
+        let body = json!({"sku": "MUG", "count": 2});
+        shop.add("ann", "PEN", 1).await;
+        let added = shop.client.post_with_key("/carts/ann/items", "add", &body).await;
+        assert_eq!((added.status, &added.body["total_price"]), (200, &json!(91_500)));
+        shop.restart_selling(&["MUG,Cup,50000"]);
+        same(&shop.client.post_with_key("/carts/ann/items", "add", &body).await, &added);
+        let now = shop.client.get("/carts/ann").await.body;
+        assert_eq!((&now["total_price"], &now["no_longer_sold"]), (&json!(100_000), &json!(["PEN"])));
+        let more = shop.client.post_with_key("/carts/ann/items", "more", &body).await;
+        assert_eq!((&more.body["total_price"], &more.body["no_longer_sold"]), (&json!(200_000), &json!(["PEN"])));
+        shop.restart_selling(&["PEN,Pen,1500"]);
+        same(&shop.client.post_with_key("/carts/ann/items", "more", &body).await, &more);
+        same(&shop.client.post_with_key("/carts/ann/items", "add", &body).await, &added);
     })
     .await;
 }

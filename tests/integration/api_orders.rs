@@ -178,6 +178,10 @@ async fn a_history_tells_every_status_with_its_time_and_reason() {
     on_each_store(async |shop| {
         let order = shop.order("ann", &[("PEN", 1)]).await;
         let path = format!("/orders/{}", order["order_id"]);
+        for spelling in ["+", "0"] {
+            let other = format!("/orders/{spelling}{}", order["order_id"]);
+            assert_problem(&shop.client.get(&other).await, 404, "order_not_found");
+        }
         let cancelled = shop.client.post(&format!("{path}/cancel"), &json!({})).await.body;
         let history = shop.client.get(&format!("{path}/events")).await.body;
         let events = history["events"].as_array().expect("events");
@@ -235,7 +239,21 @@ async fn orders_are_listed_newest_first_in_pages_and_by_user_and_status() {
         assert_eq!(found(&awaiting), [ids[6], ids[4], ids[0]]);
         assert_eq!(found(&shop.client.get("/orders?status=new").await.body), [0_i64; 0]);
         assert_eq!(found(&shop.client.get("/orders?user=nobody").await.body), [0_i64; 0]);
-        for query in ["limit=0", "limit=501", "limit=many", "status=paid", "after=x", "user=a%20b"] {
+        let newest = shop.client.get("/orders?user=&status=&limit=&after=").await.body;
+        assert_eq!(found(&newest), newest_first, "an empty value stands for none");
+        let signed = format!("after=%2B{}", ids[3]);
+        for query in [
+            &signed,
+            "after=-1",
+            "limit=%2B1",
+            "limit=01",
+            "limit=0",
+            "limit=501",
+            "limit=many",
+            "status=paid",
+            "after=x",
+            "user=a%20b",
+        ] {
             let refused = shop.client.get(&format!("/orders?{query}")).await;
             assert_problem(&refused, 422, "invalid_request");
         }

@@ -119,7 +119,21 @@ async fn stock_of_an_unknown_sku_is_not_found() {
     on_each_store(async |shop| {
         assert_problem(&shop.client.get("/stocks/NO%20SUCH").await, 404, "unknown_sku");
         assert_eq!(shop.client.get("/stocks/EMPTY").await.body["available"], 0, "nothing left is another thing");
-        for path in ["/stocks/MUG/0", "/stocks/MUG/-1", "/stocks/MUG/x", "/stocks/MUG/2147483648"] {
+        let unstocked = shop.client.get("/stocks/UNSTOCKED").await;
+        assert_eq!(
+            unstocked.body,
+            json!({"sku": "UNSTOCKED", "available": 0, "stocks": []}),
+            "and so is never stocked"
+        );
+        assert_eq!(shop.client.post("/stocks", &json!({"sku": "UNSTOCKED"})).await.body, json!({"stocks": []}));
+        for path in [
+            "/stocks/MUG/0",
+            "/stocks/MUG/-1",
+            "/stocks/MUG/x",
+            "/stocks/MUG/2147483648",
+            "/stocks/MUG/+1",
+            "/stocks/MUG/01",
+        ] {
             assert_problem(&shop.client.put(path, &json!({"on_hand": 1})).await, 422, "invalid_request");
         }
         for on_hand in [json!(-1), json!(1.5), json!(1e30), json!(1_000_000_000_001_i64)] {
@@ -165,6 +179,7 @@ async fn products_are_listed_in_sku_order_with_what_can_be_bought() {
             }
         }
         assert_eq!(pages, sorted);
+        assert_eq!(shop.client.get("/products?limit=&after=").await.body, all, "an empty value stands for none");
         assert_problem(&shop.client.get("/products?limit=0").await, 422, "invalid_request");
         assert_problem(&shop.client.get("/products?page=2").await, 400, "invalid_request");
     })

@@ -4,6 +4,7 @@
 #![expect(clippy::expect_used, reason = "a test fails by panicking, its support too")]
 
 mod api_bad_input;
+mod api_bodies;
 mod api_carts;
 mod api_edge;
 mod api_idempotency;

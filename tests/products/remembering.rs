@@ -194,6 +194,30 @@ async fn who_would_have_to_wait_too_long_for_his_turn_is_refused_at_once() {
 }
 
 #[tokio::test]
+async fn of_a_long_page_as_many_are_told_as_could_be_learnt_in_time() {
+    let service = MockServer::start().await;
+    let _answer = answering(&service, found(890).set_delay(Duration::from_millis(300))).await;
+    let limits = Limits { questions_max: Duration::from_secs(1), price_fresh_max: PATIENCE, ..lenient() };
+    let products = Products::Remote(client(&service, limits));
+    let skus: Vec<Sku> = (0..200).map(|number| sku(&number.to_string())).collect();
+    let first = products.get_first(skus.clone()).await.expect("some are known");
+    assert!((1..200).contains(&first.len()), "{}", first.len());
+    assert!(first.iter().all(|product| *product == Some(mug(890))));
+    let more = products.get_first(skus.clone()).await.expect("what was learnt is remembered");
+    assert!(more.len() > first.len(), "{} after {}", more.len(), first.len());
+    assert_eq!(products.get_each(skus).await, Err(ProductError::Unavailable), "a cart has all its prices, or none");
+    assert_eq!(products.get_first(Vec::new()).await, Ok(Vec::new()));
+}
+
+#[tokio::test]
+async fn a_page_of_which_nothing_can_be_learnt_is_none() {
+    let service = MockServer::start().await;
+    let _answer = answering(&service, ResponseTemplate::new(500)).await;
+    let products = Products::Remote(client(&service, lenient()));
+    assert_eq!(products.get_first(vec![sku("A"), sku("B")]).await, Err(ProductError::Unavailable));
+}
+
+#[tokio::test]
 async fn a_long_cart_is_priced_in_order_with_five_calls_in_flight() {
     let service = MockServer::start().await;
     let in_flight = Arc::new(std::sync::Mutex::new(Vec::new()));

@@ -102,7 +102,7 @@ impl Client {
     fn key(&self, action: u64) -> Keyed {
         let text = format!("{}-{action}", self.number);
         let fingerprint = [u8::try_from(self.number % 256).unwrap_or(0); 32];
-        Keyed { key: Key::parse(&text).expect("printable"), fingerprint }
+        Keyed { key: Key::parse(&text).expect("printable"), fingerprint, tags: None }
     }
 
     /// Asks until there is an answer that asking again would not better, or patience is at its end.

@@ -152,7 +152,7 @@ impl Front<'_> {
 
     async fn replay(&self, outcome: Outcome) -> Answered {
         match outcome {
-            Outcome::Cart { version, lines } => Ok(Answer::Cart(Arc::new(Outcome::cart(version, lines)))),
+            Outcome::Cart { version, lines, .. } => Ok(Answer::Cart(Arc::new(Outcome::cart(version, lines)))),
             Outcome::Stock { shelves } => Ok(Answer::Stock(shelves)),
             Outcome::Order { order_id, shortages } => {
                 let stored = self.core.read(move |store| async move { store.order(order_id).await }).await?;

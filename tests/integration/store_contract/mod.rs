@@ -133,7 +133,7 @@ fn adjustment(row: (&str, i32, i64)) -> StockEdit {
 }
 
 fn keyed(key: &str) -> Keyed {
-    Keyed { key: Key::parse(key).expect("a valid key"), fingerprint: [7; 32] }
+    Keyed { key: Key::parse(key).expect("a valid key"), fingerprint: [7; 32], tags: None }
 }
 
 /// A new order that lasts ten seconds. A SKU and where its units come from, for each item.

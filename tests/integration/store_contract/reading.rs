@@ -108,7 +108,7 @@ async fn an_outcome_is_kept_with_its_change() {
         let expected = [
             ("p", Outcome::Order { order_id: OrderId(1), shortages: vec![] }),
             ("f", Outcome::Order { order_id, shortages }),
-            ("c", Outcome::Cart { version: 1, lines: vec![(sku("BANK CHARGES"), count(3))] }),
+            ("c", Outcome::Cart { version: 1, lines: vec![(sku("BANK CHARGES"), count(3))], tags: None }),
             ("~ !\"'", Outcome::Stock { shelves: shelves.clone() }),
         ];
         for (key, outcome) in expected {

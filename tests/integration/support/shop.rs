@@ -26,7 +26,7 @@ pub struct Shop {
     pub client: Client,
     settings: Settings,
     database_url: String,
-    _files: TempDir,
+    files: TempDir,
     _database: Option<Database>,
 }
 
@@ -89,7 +89,7 @@ impl Shop {
         let settings = change(settings);
         let program = settings.clone().start();
         let client = Client::new(program.url());
-        Self { program, client, settings, database_url, _files: files, _database: database }
+        Self { program, client, settings, database_url, files, _database: database }
     }
 
     /// On PostgreSQL; `None` where there is none.
@@ -113,6 +113,13 @@ impl Shop {
         assert!(self.program.terminate().success(), "it did not end well:\n{}", self.program.output());
         self.program.restart();
         self.client = Client::new(self.program.url());
+    }
+
+    /// Starts the program again with other goods for sale: lines of `sku,name,price`.
+    pub fn restart_selling(&mut self, goods: &[&str]) {
+        let catalogue = format!("sku,name,price_minor_units\n{}\n", goods.join("\n"));
+        std::fs::write(self.files.path().join("catalog.csv"), catalogue).expect("written");
+        self.restart();
     }
 
     /// # Panics

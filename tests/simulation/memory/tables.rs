@@ -186,10 +186,11 @@ impl Tables {
 
     fn carry_out(&mut self, change: &Change, writer: i32, last_event: &mut i64) {
         let outcome = match change {
-            Change::CartEdited { user, edit, cart: after, .. } => {
+            Change::CartEdited { user, edit, cart: after, key } => {
                 let cart = self.carts.entry(user.clone()).or_default();
                 cart.apply(edit.clone());
-                Outcome::of_cart(after)
+                let Some(keyed) = key else { return };
+                Outcome::of_cart(after, keyed)
             }
             Change::OrderPlaced { order, shortages, emptied_cart_version, .. } => {
                 if let Some(version) = *emptied_cart_version {
