@@ -90,7 +90,7 @@ pub enum Failure {
 }
 
 impl Core {
-    /// Reads from the store on the runtime that owns its connections.
+    /// Reads from the store, or writes what needs no batch, on the runtime that owns its connections.
     ///
     /// # Errors
     /// [`Failure::Unavailable`] where the database does not answer.
@@ -102,11 +102,11 @@ impl Core {
         match self.io.spawn(store::in_time(read(Arc::clone(&self.store)))).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => {
-                tracing::warn!(%error, "a read of the database failed");
+                tracing::warn!(%error, "the database did not do what was asked");
                 Err(Failure::Unavailable)
             }
             Err(error) => {
-                tracing::error!(%error, "a read of the database was torn off");
+                tracing::error!(%error, "what was asked of the database was torn off");
                 Err(Failure::Unavailable)
             }
         }
