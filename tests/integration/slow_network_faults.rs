@@ -19,8 +19,8 @@ use crate::support::witness;
 const BUYERS: usize = 3;
 /// Rounds of four kinds of trouble.
 const ROUNDS_FULL: usize = 25;
-/// A call that waits for the database: five seconds for one answer, and what it does besides.
-const DATABASE_ANSWER_MAX: Duration = Duration::from_millis(6_500);
+/// Five seconds for what a call reads first, and five for what it changes.
+const DATABASE_ANSWER_MAX: Duration = Duration::from_millis(10_500);
 /// Orders do not wait for the broker.
 const ORDER_MAX: Duration = Duration::from_secs(1);
 /// A question to the ProductService has two seconds, many at once have ten.
@@ -125,13 +125,19 @@ async fn every_call_ends_while_the_way_to_the_database_is_bad() {
         for trouble in Trouble::ALL {
             let order = client.post("/orders", &order_of("dora", "S0", 1)).await.body;
             scene.crowd.start(&client).await;
-            let took = every_call_amid(trouble, &scene.proxy, &client, &order, "S0").await;
-            assert!(took < DATABASE_ANSWER_MAX, "{trouble:?}: answered only after {took:?}");
-            longest = longest.max(took);
+            let called = every_call_amid(trouble, &scene.proxy, &client, &order, "S0").await;
+            if matches!(trouble, Trouble::BlackHole) {
+                // Whoever waits for a commit that is under way is not to wait for its end.
+                tokio::time::sleep(DATABASE_ANSWER_MAX - TROUBLE).await;
+            }
             scene.proxy.pass();
             goes_on(&client, "S0", trouble).await;
             scene.crowd.stop().await;
-            scene.crowd.check(&client).await;
+            let crowd = &mut scene.crowd;
+            let waited = [crowd.done_after_max(), crowd.refused_after_max(), crowd.doubted_after_max()];
+            longest = waited.into_iter().fold(longest.max(called), Duration::max);
+            assert!(longest < DATABASE_ANSWER_MAX, "{trouble:?}: answered only after {longest:?}");
+            crowd.check(&client).await;
         }
         scene.shop.verify();
     }

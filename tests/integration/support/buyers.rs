@@ -33,6 +33,8 @@ pub struct Buyer {
     /// Keys of orders of which it was said that nothing was changed.
     refused: Vec<(String, Value)>,
     pub told: usize,
+    /// The longest wait for an answer that it is done.
+    pub done_after_max: Duration,
     /// The longest wait for an answer that nothing was changed.
     pub refused_after_max: Duration,
     /// The longest wait for an answer that it is not known.
@@ -68,6 +70,7 @@ impl Buyer {
             open: Vec::new(),
             refused: Vec::new(),
             told: 0,
+            done_after_max: Duration::ZERO,
             refused_after_max: Duration::ZERO,
             doubted_after_max: Duration::ZERO,
         }
@@ -155,6 +158,7 @@ impl Buyer {
         };
         if answer.status != 503 {
             self.told += 1;
+            self.done_after_max = self.done_after_max.max(asked.elapsed());
             return Told::Done(answer);
         }
         assert!(answer.headers.contains_key("Retry-After"), "{answer:?}");

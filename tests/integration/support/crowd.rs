@@ -64,6 +64,11 @@ impl Crowd {
         self.buyers.iter().map(|buyer| buyer.told).sum()
     }
 
+    /// The longest wait of any for an answer that it is done.
+    pub fn done_after_max(&self) -> Duration {
+        self.buyers.iter().map(|buyer| buyer.done_after_max).max().unwrap_or_default()
+    }
+
     /// The longest wait of any for an answer that nothing was changed.
     pub fn refused_after_max(&self) -> Duration {
         self.buyers.iter().map(|buyer| buyer.refused_after_max).max().unwrap_or_default()
