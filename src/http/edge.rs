@@ -22,8 +22,8 @@ use super::routes::Methods;
 /// Addresses that answer under any load.
 const ALWAYS_ADMITTED: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 
-/// Takes HEAD as GET, of whose answer only the head is sent. Refuses paths that cannot be read, and more requests than may be under way: at once, so that
-/// nobody queues for an answer that comes too late.
+/// Takes HEAD as GET, of whose answer only the head is sent. Refuses paths that cannot be read, and more requests than
+/// may be under way: at once, so that nobody queues for an answer that comes too late.
 pub async fn admit<B: MessageBody + 'static>(
     mut request: ServiceRequest,
     next: Next<B>,
