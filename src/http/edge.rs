@@ -1,6 +1,7 @@
 //! The edge: what every request goes through before its handler.
 
 use std::borrow::Cow;
+use std::rc::Rc;
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -15,6 +16,7 @@ use tracing::Instrument;
 use super::Shared;
 use super::admission::Admission;
 use super::chunked::{Chunked, Rest};
+use super::connection::Turn;
 use super::json_object::of_field;
 use super::problem::Problem;
 use super::routes::Methods;
@@ -28,6 +30,7 @@ pub async fn admit<B: MessageBody + 'static>(
     mut request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let _answering = request.conn_data::<Rc<Turn>>().map(Turn::answer);
     if decoded(request.uri().path()).is_none() {
         return Err(Problem::unreadable("the path has a bad percent-encoding").into());
     }

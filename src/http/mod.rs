@@ -5,6 +5,7 @@ mod admission;
 mod answer;
 mod carts;
 mod chunked;
+mod connection;
 mod edge;
 mod idempotency;
 pub mod input;
@@ -23,13 +24,17 @@ mod service_contract;
 mod shown_cart;
 mod stocks;
 
+use std::future::ready;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::time::Duration;
 
-use actix_web::dev::Server;
+use actix_http::HttpService;
+use actix_service::{ServiceFactoryExt, fn_service, map_config};
+use actix_web::dev::{AppConfig, Server};
 use actix_web::middleware::from_fn;
-use actix_web::{App, HttpServer, web};
+use actix_web::{App, web};
 use iso_currency::Currency;
 use metrics_exporter_prometheus::PrometheusHandle;
 
@@ -38,11 +43,15 @@ use crate::actors::journal::Health;
 use crate::actors::outbox_relay::Backlog;
 use crate::products::Products;
 
+use connection::Connection;
+
 pub use admission::Gate;
 pub use routes::openapi;
 
 /// How long open connections may take to end once all commands are answered.
 const SHUTDOWN_S_MAX: u64 = 2;
+/// How long a client may take to close its side of a connection that is closed.
+const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 /// Connections that wait to be accepted.
 const CONNECTIONS_QUEUED_MAX: u32 = 1_024;
 
@@ -86,14 +95,26 @@ impl Api {
 /// # Errors
 /// Where the listener cannot be used.
 pub fn serve(api: web::Data<Api>, listener: TcpListener, workers: usize) -> io::Result<Server> {
-    let server = HttpServer::new(move || {
+    let server = Server::build().workers(workers).disable_signals().shutdown_timeout(SHUTDOWN_S_MAX);
+    let stop = server.graceful_shutdown_signal();
+    let server = server.backlog(CONNECTIONS_QUEUED_MAX).listen("http", listener, move || {
         let query = web::QueryConfig::default().error_handler(|error, _| edge::bad_query(&error).into());
         let app = App::new().app_data(api.clone()).app_data(query);
-        routes::documented(app.wrap(from_fn(edge::admit)))
+        let app = routes::documented(app.wrap(from_fn(edge::admit)));
+        let stop = stop.clone();
+        let http = HttpService::build()
+            .client_disconnect_timeout(CLOSE_WITHIN)
+            .graceful_shutdown_signal(move || {
+                let stop = stop.clone();
+                async move { stop.notified().await }
+            })
+            .on_connect_ext(|connection: &Connection, data| {
+                data.insert(connection.turn());
+            })
+            .finish(map_config(app, |()| AppConfig::default()));
+        fn_service(|socket| ready(Ok(Connection::accept(socket)))).and_then(http)
     });
-    let server =
-        server.workers(workers).disable_signals().shutdown_timeout(SHUTDOWN_S_MAX).backlog(CONNECTIONS_QUEUED_MAX);
-    Ok(server.listen(listener)?.run())
+    Ok(server?.run())
 }
 
 /// What every handler is given.

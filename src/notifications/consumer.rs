@@ -176,6 +176,7 @@ async fn tell(deliveries: &[&Delivery], notifier: &Notifier, source: Source) -> 
         // Of several deliveries of one event the first goes on its way, and the others end here.
         match verdicts[at].take() {
             Some(Verdict::Done) | None => {}
+            Some(Verdict::InHand) => elsewhere.push(later(delivery)),
             Some(Verdict::Again { attempts }) => elsewhere.push(again(delivery, attempts)),
             Some(Verdict::GivenUp { reason }) => elsewhere.push(parked(delivery, &reason)),
         }
@@ -202,6 +203,11 @@ fn is_put_back(delivery: &Delivery) -> bool {
     headers.is_some_and(|headers| headers.inner().contains_key(PUT_BACK_HEADER))
 }
 
+/// The same message, a little later.
+fn later(delivery: &Delivery) -> Outgoing {
+    on_its_way(delivery, RETRY_QUEUES[0].name, delivery.properties.clone())
+}
+
 fn again(delivery: &Delivery, attempts: u32) -> Outgoing {
     let last = RETRY_QUEUES.len() - 1;
     let at = usize::try_from(attempts.saturating_sub(1)).unwrap_or(last).min(last);
@@ -214,11 +220,14 @@ fn parked(delivery: &Delivery, reason: &str) -> Outgoing {
     moved(delivery, PARKING_QUEUE, (REASON_HEADER, AMQPValue::LongString(reason.into())))
 }
 
-/// The same message for another queue.
+/// The same message for another queue, with what became of it.
 fn moved(delivery: &Delivery, queue: &'static str, header: (&'static str, AMQPValue)) -> Outgoing {
     let mut headers = delivery.properties.headers().as_ref().map(FieldTable::inner).cloned().unwrap_or_default();
     headers.remove(PUT_BACK_HEADER);
     headers.insert(header.0.into(), header.1);
-    let properties: BasicProperties = delivery.properties.clone().with_headers(headers.into());
+    on_its_way(delivery, queue, delivery.properties.clone().with_headers(headers.into()))
+}
+
+fn on_its_way(delivery: &Delivery, queue: &'static str, properties: BasicProperties) -> Outgoing {
     Outgoing { exchange: "", routing_key: queue.to_owned(), mandatory: true, properties, body: delivery.data.clone() }
 }

@@ -2,9 +2,10 @@
 //!
 //! What became of an event on a channel is recorded before the event is acknowledged to whoever
 //! brought it. A crash in between brings the event again, and what was sent is not sent again. A crash
-//! between the sending and the record repeats the sending, under the same event id.
+//! between the sending and the record repeats the sending, under the same event id. Of several notifiers one has an event
+//! in hand: where the broker takes that one for dead, and it is not, the next one waits until it has recorded.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,8 +15,8 @@ use futures_util::future::join_all;
 use crate::clock::Clock;
 use crate::domain::contact::Contact;
 use crate::domain::order::Status;
-use crate::domain::{EventId, Offer, OrderEvent, Time, UserId};
-use crate::store::notification_log::{Attempt, NotificationLog, Told};
+use crate::domain::{EventId, Offer, OrderEvent, OrderId, Time, UserId};
+use crate::store::notification_log::{Attempt, Claim, NotificationLog, Told};
 use crate::store::{StoreError, in_time};
 
 use super::channels::{Channel, ChannelError, Delivery};
@@ -45,8 +46,18 @@ pub enum Source {
     Broker,
     /// The broker, but an operator has put them back: what has given up is tried anew.
     Operator,
-    /// The program itself, without a broker. Of what is offered first, nothing can be known.
+    /// The program itself, without a broker: of several programs, one has the event. Of what is offered first, nothing can
+    /// be known.
     Outbox(Offer),
+}
+
+impl Source {
+    fn offer(self) -> Offer {
+        match self {
+            Self::Outbox(offer) => offer,
+            Self::Broker | Self::Operator => Offer::Again,
+        }
+    }
 }
 
 /// What is to be done with an event now.
@@ -56,6 +67,8 @@ pub enum Verdict {
     Done,
     /// Some channel is to try again; so many attempts were made.
     Again { attempts: u32 },
+    /// Another notifier has it in hand, or one of its order: it is to come again in a moment.
+    InHand,
     /// Some channel has given up.
     GivenUp { reason: String },
 }
@@ -89,22 +102,20 @@ impl Notifier {
     }
 
     async fn notify_part(&self, events: &[OrderEvent], source: Source) -> Result<Vec<Verdict>, StoreError> {
-        let offer = match source {
-            Source::Outbox(offer) => offer,
-            Source::Broker | Source::Operator => Offer::Again,
+        let claim = match source {
+            Source::Outbox(_) => Claim::undisputed(),
+            Source::Broker | Source::Operator => in_time(self.log.claim(&ids_told(events))).await?,
         };
-        let known = match offer {
+        let known = match source.offer() {
             Offer::First => Vec::new(),
-            Offer::Again => {
-                let told: Vec<EventId> = events.iter().filter(|event| is_told(event)).map(|event| event.id).collect();
-                in_time(self.log.known(&told)).await?
-            }
+            Offer::Again => in_time(self.log.known(&ids_told(events))).await?,
         };
         let known: HashMap<(EventId, &str), (Told, u32)> =
             known.iter().map(|row| ((row.event, row.channel.as_str()), (row.told, row.attempts))).collect();
         let contacts = self.contacts(events).await?;
-        let lanes = (0..LANES).map(|lane| self.send_lane(lane, events, &known, &contacts, source));
         let (mut verdicts, mut made) = (vec![Verdict::Done; events.len()], Vec::with_capacity(events.len()));
+        let ours = ours(events, &claim.elsewhere, &mut verdicts);
+        let lanes = (0..LANES).map(|lane| self.send_lane(lane, &ours, &known, &contacts, source));
         for lane in join_all(lanes).await {
             lane.verdicts.into_iter().for_each(|(at, verdict)| verdicts[at] = verdict);
             made.extend(lane.attempts);
@@ -112,7 +123,10 @@ impl Notifier {
         made.sort_by_key(|(at, _)| *at);
         let attempts: Vec<Attempt<'_>> = made.into_iter().map(|(_, attempt)| attempt).collect();
         if !attempts.is_empty() {
-            self.record(&attempts, offer).await;
+            self.record(&attempts, source.offer()).await;
+        }
+        if in_time(claim.release()).await.is_err() {
+            tracing::debug!("what was in hand was let go by closing its session");
         }
         Ok(verdicts)
     }
@@ -133,13 +147,13 @@ impl Notifier {
     async fn send_lane<'a>(
         &self,
         lane: usize,
-        events: &'a [OrderEvent],
+        events: &[(usize, &'a OrderEvent)],
         known: &HashMap<(EventId, &str), (Told, u32)>,
         contacts: &HashMap<UserId, Contact>,
         source: Source,
     ) -> Lane<'a> {
         let mut made = Lane::default();
-        for (at, event) in events.iter().enumerate().filter(|(_, event)| is_told(event) && lane_of(event) == lane) {
+        for &(at, event) in events.iter().filter(|(_, event)| lane_of(event) == lane) {
             let mut verdict = Verdict::Done;
             for channel in &self.channels {
                 let number = match known.get(&(event.id, channel.name())) {
@@ -223,6 +237,25 @@ pub(super) const NOT_TOLD: Status = Status::New;
 
 pub(super) fn is_told(event: &OrderEvent) -> bool {
     event.status != NOT_TOLD
+}
+
+fn ids_told(events: &[OrderEvent]) -> Vec<EventId> {
+    events.iter().filter(|event| is_told(event)).map(|event| event.id).collect()
+}
+
+/// The events to tell of, with their places. Those in hand elsewhere are not, nor others of their orders, for users hear of
+/// these in their order.
+fn ours<'a>(
+    events: &'a [OrderEvent],
+    elsewhere: &HashSet<EventId>,
+    verdicts: &mut [Verdict],
+) -> Vec<(usize, &'a OrderEvent)> {
+    let held: HashSet<OrderId> =
+        events.iter().filter(|event| elsewhere.contains(&event.id)).map(|event| event.order).collect();
+    let told = events.iter().enumerate().filter(|(_, event)| is_told(event));
+    let (theirs, ours): (Vec<_>, Vec<_>) = told.partition(|(_, event)| held.contains(&event.order));
+    theirs.into_iter().for_each(|(at, _)| verdicts[at] = Verdict::InHand);
+    ours
 }
 
 fn lane_of(event: &OrderEvent) -> usize {

@@ -49,4 +49,5 @@ mod store_contract;
 mod support;
 mod takeovers;
 mod topology;
+mod two_notifiers;
 mod waiting_order_faults;

@@ -33,6 +33,8 @@ enum Manner {
     UselessBody,
     UselessChunkedBody,
     Head,
+    /// After a whole request.
+    SecondHead,
     /// Begins to speak and says nothing more.
     Silent,
 }
@@ -47,7 +49,7 @@ const MANNERS: [Manner; 10] = [
     Manner::ChunkedBody,
     Manner::UselessBody,
     Manner::UselessChunkedBody,
-    Manner::Body,
+    Manner::SecondHead,
     Manner::Silent,
 ];
 
@@ -65,6 +67,9 @@ impl Manner {
             Self::UselessChunkedBody => (chunked("/orders/1/pay"), b"1\r\n \r\n"),
             Self::UselessBody => (head("/orders/1/pay", "Content-Length: 1000").into_bytes(), b" "),
             Self::Head => (b"GET /livez HTTP/1.1\r\nHost: loms\r\nX-Slow: ".to_vec(), b"x"),
+            Self::SecondHead => {
+                (b"GET /livez HTTP/1.1\r\nHost: loms\r\n\r\nGET /livez HTTP/1.1\r\nX-Slow: ".to_vec(), b"x")
+            }
             Self::Silent => (b"G".to_vec(), b""),
         }
     }

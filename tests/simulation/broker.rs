@@ -121,7 +121,8 @@ impl Broker {
     fn acknowledge(&self, verdicts: Vec<Verdict>) {
         let mut state = self.state();
         let events = std::mem::take(&mut state.unacknowledged);
-        let again = events.into_iter().zip(verdicts).filter(|(_, verdict)| matches!(verdict, Verdict::Again { .. }));
+        let comes_again = |verdict: &Verdict| matches!(verdict, Verdict::Again { .. } | Verdict::InHand);
+        let again = events.into_iter().zip(verdicts).filter(|(_, verdict)| comes_again(verdict));
         state.queue.extend(again.map(|(event, _)| event));
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::clock::SystemClock;
 use crate::domain::{EventKind, Money, OrderId};
-use crate::store::notification_log::{Known, Notification, NotificationFilter};
+use crate::store::notification_log::{Claim, Known, Notification, NotificationFilter};
 
 use super::*;
 
@@ -18,9 +18,12 @@ struct Letters {
 }
 
 /// Refuses the first records, and keeps the others.
+#[derive(Default)]
 struct Log {
     refusals: AtomicUsize,
     kept: Mutex<Vec<(EventId, Told)>>,
+    /// In another notifier's hand.
+    elsewhere: Mutex<Vec<EventId>>,
 }
 
 #[async_trait::async_trait]
@@ -41,6 +44,11 @@ impl Channel for Arc<Letters> {
 
 #[async_trait::async_trait]
 impl NotificationLog for Log {
+    async fn claim(&self, events: &[EventId]) -> Result<Claim, StoreError> {
+        let elsewhere = self.elsewhere.lock().expect("no panic");
+        Ok(Claim::new(events.iter().filter(|event| elsewhere.contains(event)).copied().collect(), ()))
+    }
+
     async fn known(&self, _: &[EventId]) -> Result<Vec<Known>, StoreError> {
         let known = |(event, told): &(EventId, Told)| Known {
             event: *event,
@@ -98,8 +106,7 @@ fn events(orders: i64) -> Vec<OrderEvent> {
 }
 
 fn notifier(refusals: usize) -> (Notifier, Arc<Letters>, Arc<Log>) {
-    let (letters, log) =
-        (Arc::<Letters>::default(), Arc::new(Log { refusals: refusals.into(), kept: Mutex::default() }));
+    let (letters, log) = (Arc::<Letters>::default(), Arc::new(Log { refusals: refusals.into(), ..Log::default() }));
     let notifier = Notifier::new(vec![Box::new(Arc::clone(&letters))], log.clone(), Arc::new(SystemClock));
     (notifier, letters, log)
 }
@@ -140,6 +147,22 @@ async fn what_has_given_up_is_tried_again_for_an_operator_only() {
     let verdicts = notifier.notify(&events, Source::Operator).await.expect("told");
     assert_eq!(verdicts, vec![Verdict::Done; events.len()]);
     assert_eq!(letters.sent.lock().expect("no panic").len(), events.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_notifier_has_in_hand_comes_again_with_what_follows_it() {
+    let (notifier, letters, log) = notifier(0);
+    let events = events(3);
+    log.elsewhere.lock().expect("no panic").push(events[4].id);
+    let verdicts = notifier.notify(&events, Source::Broker).await.expect("told");
+    let of_second_order = vec![Verdict::InHand; 3];
+    assert_eq!(verdicts, [vec![Verdict::Done; 3], of_second_order, vec![Verdict::Done; 3]].concat());
+    log.elsewhere.lock().expect("no panic").clear();
+    let verdicts = notifier.notify(&events, Source::Broker).await.expect("told");
+    assert_eq!(verdicts, vec![Verdict::Done; events.len()]);
+    let mut sent = letters.sent.lock().expect("no panic").clone();
+    sent.sort_unstable();
+    assert!(sent.iter().map(|event| event.seq).eq(0..9), "each once: {sent:?}");
 }
 
 #[test]

@@ -2,11 +2,13 @@
 
 use async_trait::async_trait;
 use sqlx::QueryBuilder;
+use sqlx::pool::PoolConnection;
 
 use crate::domain::contact::Contact;
 use crate::domain::{EventId, Offer, Time, UserId};
 use crate::store::notification_log::{
-    Attempt, Known, Notification, NotificationFilter, NotificationLog, OR_KEEP_UP_TO_DATE, SELECT_DUE, SELECT_UNTOLD,
+    Attempt, Claim, Held, Known, Notification, NotificationFilter, NotificationLog, OR_KEEP_UP_TO_DATE, SELECT_DUE,
+    SELECT_UNTOLD,
 };
 use crate::store::reading::{self, NotificationRow};
 use crate::store::{StoreError, WRITER_DEAD_AFTER_MS};
@@ -14,8 +16,50 @@ use crate::store::{StoreError, WRITER_DEAD_AFTER_MS};
 use super::Postgres;
 use super::unnest::Rows;
 
+/// How far the number of a writer is moved, to stand before that of its event in one number.
+const SEQ_BITS: u32 = 40;
+
+/// A session that holds an advisory lock for each event. If its process dies, PostgreSQL ends the session and with it
+/// the locks.
+struct Locks {
+    session: PoolConnection<sqlx::Postgres>,
+    released: bool,
+}
+
+impl Drop for Locks {
+    fn drop(&mut self) {
+        if !self.released {
+            self.session.close_on_drop();
+        }
+    }
+}
+
+#[async_trait]
+impl Held for Locks {
+    async fn release(mut self: Box<Self>) -> Result<(), StoreError> {
+        let unlock = sqlx::query("select pg_advisory_unlock_all()");
+        unlock.execute(&mut *self.session).await.map_err(StoreError::from)?;
+        self.released = true;
+        Ok(())
+    }
+}
+
 #[async_trait]
 impl NotificationLog for Postgres {
+    async fn claim(&self, events: &[EventId]) -> Result<Claim, StoreError> {
+        let session = self.pool.acquire().await.map_err(StoreError::from)?;
+        let mut locks = Locks { session, released: false };
+        let keys: Vec<i64> = events.iter().map(|event| i64::from(event.writer) << SEQ_BITS ^ event.seq).collect();
+        let taken: Vec<bool> =
+            sqlx::query_scalar("select pg_try_advisory_lock(key) from unnest($1::bigint[]) as keys (key)")
+                .bind(keys)
+                .fetch_all(&mut *locks.session)
+                .await
+                .map_err(StoreError::from)?;
+        let elsewhere = events.iter().zip(taken).filter(|(_, taken)| !taken).map(|(event, _)| *event).collect();
+        Ok(Claim::new(elsewhere, locks))
+    }
+
     async fn known(&self, events: &[EventId]) -> Result<Vec<Known>, StoreError> {
         let rows =
             sqlx::query_as("select event_id, channel, outcome, attempts from notifications where event_id = any($1)")

@@ -6,7 +6,8 @@ use sqlx::QueryBuilder;
 use crate::domain::contact::Contact;
 use crate::domain::{EventId, Offer, Time, UserId};
 use crate::store::notification_log::{
-    Attempt, Known, Notification, NotificationFilter, NotificationLog, OR_KEEP_UP_TO_DATE, SELECT_DUE, SELECT_UNTOLD,
+    Attempt, Claim, Known, Notification, NotificationFilter, NotificationLog, OR_KEEP_UP_TO_DATE, SELECT_DUE,
+    SELECT_UNTOLD,
 };
 use crate::store::reading::{self, NotificationRow};
 use crate::store::{StoreError, WRITER_DEAD_AFTER_MS};
@@ -15,6 +16,11 @@ use super::{Sqlite, json};
 
 #[async_trait]
 impl NotificationLog for Sqlite {
+    /// One program on one machine, and so one notifier.
+    async fn claim(&self, _: &[EventId]) -> Result<Claim, StoreError> {
+        Ok(Claim::undisputed())
+    }
+
     async fn known(&self, events: &[EventId]) -> Result<Vec<Known>, StoreError> {
         let rows = sqlx::query_as("select event_id, channel, outcome, attempts from notifications where event_id in (select value from jsonb_each($1))")
             .bind(json(&events.iter().map(EventId::to_string).collect::<Vec<_>>()))

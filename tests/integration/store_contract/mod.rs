@@ -2,6 +2,7 @@
 //! of the simulation is one of them: what holds there must be what holds in the databases.
 
 mod books;
+mod claims;
 mod heirs;
 mod migrating;
 mod outbox;
@@ -43,9 +44,13 @@ impl Network for Direct {
 /// Runs the test on each database and on the store in memory.
 async fn on_each_store(test: impl AsyncFn(&Ground)) {
     on_each_database(&test).await;
-    eprintln!("in memory:");
-    let store = Arc::new(MemoryStore::new(Arc::new(memory::Database::default()), Arc::new(Direct)));
-    test(&Ground { store, url: "memory:".to_owned() }).await;
+    in_memory(&test).await;
+}
+
+/// Runs the test on PostgreSQL, where there is one, and on the store in memory, which several programs may share.
+async fn on_each_shared_store(test: impl AsyncFn(&Ground)) {
+    on_postgres(&test).await;
+    in_memory(&test).await;
 }
 
 /// Runs the test on SQLite, and on PostgreSQL where there is one.
@@ -53,10 +58,20 @@ async fn on_each_database(test: impl AsyncFn(&Ground)) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     eprintln!("on SQLite:");
     run(format!("sqlite://{}", folder.path().join("loms.db").display()), &test).await;
+    on_postgres(&test).await;
+}
+
+async fn on_postgres(test: &impl AsyncFn(&Ground)) {
     if let Some(database) = Database::create() {
         eprintln!("on PostgreSQL:");
-        run(database.url(), &test).await;
+        run(database.url(), test).await;
     }
+}
+
+async fn in_memory(test: &impl AsyncFn(&Ground)) {
+    eprintln!("in memory:");
+    let store = Arc::new(MemoryStore::new(Arc::new(memory::Database::default()), Arc::new(Direct)));
+    test(&Ground { store, url: "memory:".to_owned() }).await;
 }
 
 async fn run(url: String, test: &impl AsyncFn(&Ground)) {

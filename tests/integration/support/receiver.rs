@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -16,6 +16,8 @@ pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 pub enum Behaviour {
     /// Answers with this status; a redirect leads to another path of this receiver.
     Answer(u16),
+    /// Takes the event, but says so only after this time.
+    AnswerLate(Duration),
     Close,
     Hang,
 }
@@ -114,6 +116,10 @@ async fn serve(mut stream: TcpStream, book: Arc<Mutex<Book>>, decide: Arc<Decide
             behaviour
         };
         let answer = match behaviour {
+            Behaviour::AnswerLate(time) => {
+                tokio::time::sleep(time).await;
+                "HTTP/1.1 200 At last\r\ncontent-length: 0\r\n\r\n".to_owned()
+            }
             Behaviour::Answer(status) => {
                 let location = if (300..400).contains(&status) { "location: /elsewhere\r\n" } else { "" };
                 format!("HTTP/1.1 {status} As told\r\n{location}content-length: 0\r\n\r\n")

@@ -12,7 +12,7 @@ use loms::domain::contact::Contact;
 use loms::domain::order::Order;
 use loms::domain::stock::Shelf;
 use loms::domain::{EventId, Offer, OrderEvent, OrderId, Sku, Time, UserId};
-use loms::store::notification_log::{Attempt, Known, Notification, NotificationFilter};
+use loms::store::notification_log::{Attempt, Claim, Known, Notification, NotificationFilter};
 use loms::store::{
     Change, HistoryEntry, Key, NotificationLog, OpenError, OrderFilter, OtherWriter, Outbox, Store, StoreError,
     StoredOutcome, Verdict, WriteError, Writer, WriterIdentity,
@@ -277,6 +277,10 @@ impl Outbox for TrappedStore {
 
 #[async_trait]
 impl NotificationLog for TrappedStore {
+    async fn claim(&self, events: &[EventId]) -> Result<Claim, StoreError> {
+        self.store.claim(events).await
+    }
+
     async fn known(&self, events: &[EventId]) -> Result<Vec<Known>, StoreError> {
         self.store.known(events).await
     }

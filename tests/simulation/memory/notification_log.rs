@@ -1,20 +1,47 @@
 //! What users were told.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use loms::domain::contact::Contact;
 use loms::domain::order::Status;
 use loms::domain::{EventId, Offer, Time, UserId};
 use loms::store::StoreError;
-use loms::store::notification_log::{Attempt, Known, Notification, NotificationFilter, NotificationLog, Told};
+use loms::store::notification_log::{
+    Attempt, Claim, Held, Known, Notification, NotificationFilter, NotificationLog, Told,
+};
 
-use super::MemoryStore;
+use super::{Database, MemoryStore};
 
 #[derive(Default)]
 pub struct Notifications {
     rows: BTreeMap<(EventId, &'static str), (Notification, Option<Time>)>,
     contacts: BTreeMap<UserId, Contact>,
+    /// Events that some notifier has in hand.
+    claimed: BTreeSet<EventId>,
+}
+
+/// Given back however its owner ends.
+struct Claimed {
+    database: Arc<Database>,
+    events: Vec<EventId>,
+}
+
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        let mut log = self.database.notifications();
+        self.events.iter().for_each(|event| {
+            log.claimed.remove(event);
+        });
+    }
+}
+
+#[async_trait]
+impl Held for Claimed {
+    async fn release(self: Box<Self>) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 impl Notifications {
@@ -49,6 +76,18 @@ impl Notifications {
 
 #[async_trait]
 impl NotificationLog for MemoryStore {
+    async fn claim(&self, events: &[EventId]) -> Result<Claim, StoreError> {
+        self.call(|database| {
+            let mut log = database.notifications();
+            let asked: BTreeSet<EventId> = events.iter().copied().collect();
+            let elsewhere: Vec<EventId> = asked.intersection(&log.claimed).copied().collect();
+            let ours: Vec<EventId> = asked.difference(&log.claimed).copied().collect();
+            log.claimed.extend(&ours);
+            Claim::new(elsewhere.into_iter().collect(), Claimed { database: Arc::clone(&self.database), events: ours })
+        })
+        .await
+    }
+
     async fn known(&self, events: &[EventId]) -> Result<Vec<Known>, StoreError> {
         self.call(|database| {
             let log = database.notifications();
