@@ -90,7 +90,7 @@ impl Api {
     }
 }
 
-/// Serves on the listener until its handle is told to stop.
+/// Serves on the listener until its handle is told to stop: as `HttpServer` does, which would take sockets as they are only.
 ///
 /// # Errors
 /// Where the listener cannot be used.

@@ -27,6 +27,10 @@ const BY_KEYS: [(&str, &str); 5] = [
     ("enable_mergejoin", "off"),
 ];
 
+/// The session of a client whose machine is gone ends within 25 seconds, and with it what it had locked.
+const KEEPALIVES: [(&str, &str); 3] =
+    [("tcp_keepalives_idle", "10"), ("tcp_keepalives_interval", "5"), ("tcp_keepalives_count", "3")];
+
 /// A migration, with its wait for another process that migrates, ends within this time.
 const MIGRATION_MS_MAX: u64 = 60 * 60 * 1_000;
 
@@ -49,6 +53,7 @@ impl Postgres {
                 ("lock_timeout", STATEMENT_MS_MAX.to_string()),
                 ("idle_in_transaction_session_timeout", STATEMENT_MS_MAX.to_string()),
             ])
+            .options(KEEPALIVES)
             .options(BY_KEYS);
         let pool = PgPoolOptions::new()
             .max_connections(POOL_CONNECTIONS_MAX)
