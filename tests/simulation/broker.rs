@@ -1,7 +1,7 @@
 //! The broker, and the program behind it that tells users: it takes events or does not, loses the
 //! confirmation, brings messages twice, and brings again whatever was not acknowledged.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -37,8 +37,12 @@ pub struct Broker {
 struct State {
     taken: BTreeSet<EventId>,
     queue: VecDeque<OrderEvent>,
-    /// With the consumer, not acknowledged.
+    /// The number of the consumer that the broker knows.
+    consumer: u32,
+    /// With that consumer, not acknowledged.
     unacknowledged: Vec<OrderEvent>,
+    /// Letters that went out, and who sent them, if he still lives.
+    letters: BTreeMap<EventId, u32>,
 }
 
 impl Broker {
@@ -85,8 +89,22 @@ impl Broker {
         state.queue.is_empty() && state.unacknowledged.is_empty()
     }
 
-    /// The consumer is gone: what it had comes again.
-    pub fn lose_consumer(&self) {
+    /// Gives the number of a consumer, which the broker takes for the only one: what the one before had comes again.
+    pub fn new_consumer(&self) -> u32 {
+        self.give_back();
+        // The one before may be the one that waits for a message.
+        self.arrived.notify_one();
+        let mut state = self.state();
+        state.consumer += 1;
+        state.consumer
+    }
+
+    /// Whether he had recorded a letter, nobody can know any more.
+    pub fn kill_consumer(&self, number: u32) {
+        self.state().letters.retain(|_, sender| *sender != number);
+    }
+
+    fn give_back(&self) {
         let mut state = self.state();
         let unacknowledged = std::mem::take(&mut state.unacknowledged);
         for event in unacknowledged.into_iter().rev() {
@@ -94,27 +112,37 @@ impl Broker {
         }
     }
 
-    /// Hands messages to the notifier, for ever.
-    pub async fn consume(&self, notifier: Notifier) {
-        loop {
+    fn knows(&self, consumer: u32) -> bool {
+        self.state().consumer == consumer
+    }
+
+    /// Hands messages to the notifier, as long as the broker knows this consumer.
+    pub async fn consume(&self, consumer: u32, notifier: Notifier) {
+        while self.knows(consumer) {
             let events = {
                 let mut state = self.state();
                 let count = PREFETCH.min(state.queue.len());
-                state.unacknowledged = state.queue.drain(..count).collect();
+                // Of copies that come together one is enough.
+                let mut met = BTreeSet::new();
+                state.unacknowledged = state.queue.drain(..count).filter(|event| met.insert(event.id)).collect();
                 state.unacknowledged.clone()
             };
             if events.is_empty() {
                 self.arrived.notified().await;
                 continue;
             }
-            match notifier.notify(&events, Source::Broker).await {
+            let verdicts = notifier.notify(&events, Source::Broker).await;
+            if !verdicts.as_ref().is_ok_and(|verdicts| !verdicts.contains(&Verdict::InHand)) {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            match verdicts {
+                _ if !self.knows(consumer) => {}
                 Ok(verdicts) => self.acknowledge(verdicts),
-                Err(_) => {
-                    tokio::time::sleep(Duration::from_millis(500)).await;
-                    self.lose_consumer();
-                }
+                Err(_) => self.give_back(),
             }
         }
+        // The message that woke it is for another one.
+        self.arrived.notify_one();
     }
 
     /// What is to be tried again comes again; the pauses between do not matter here.
@@ -162,7 +190,10 @@ impl Outlet for Exchange {
 }
 
 /// A channel that tells users by letters, of which each is counted.
-pub struct Letters(pub Arc<Broker>);
+pub struct Letters {
+    pub broker: Arc<Broker>,
+    pub sender: u32,
+}
 
 #[async_trait]
 impl Channel for Letters {
@@ -171,14 +202,19 @@ impl Channel for Letters {
     }
 
     async fn send(&self, event: &OrderEvent, _: Option<&Contact>) -> Result<Told, ChannelError> {
-        let world = &self.0.world;
+        let (broker, sender) = (&self.broker, self.sender);
+        let world = &broker.world;
         world.check(event.status != Status::New, || format!("a letter about the new order {}", event.order));
-        let (delay_ms, how) = self.0.weather.delivery();
+        let (delay_ms, how) = broker.weather.delivery();
         tokio::time::sleep(Duration::from_millis(delay_ms)).await;
-        let told = self.0.database.notifications().told(event.id, CHANNEL);
+        let told = broker.database.notifications().told(event.id, CHANNEL);
         world.check(told != Some(notification_log::Told::Sent), || format!("a second letter for event {}", event.id));
         match how {
-            Delivery::Taken => Ok(Told::Sent),
+            Delivery::Taken => {
+                let first = broker.state().letters.insert(event.id, sender);
+                world.check(first.is_none(), || format!("a second letter for event {}: {first:?}, {sender}", event.id));
+                Ok(Told::Sent)
+            }
             _ if world.random.chance(100) => Err(ChannelError::Never("no such address".to_owned())),
             _ => Err(ChannelError::Later("the post is closed".to_owned())),
         }

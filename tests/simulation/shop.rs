@@ -24,11 +24,13 @@ pub struct Shop {
     slots: Vec<Rc<Slot>>,
     /// Processes that were replaced while they were halted.
     replaced: RefCell<Vec<Rc<Process>>>,
-    consumer: RefCell<Option<(Arc<Link>, Rc<Lane>)>>,
+    consumers: RefCell<Vec<Consumer>>,
     started: Cell<u32>,
-    consumers_started: Cell<u32>,
     healed: Cell<bool>,
 }
+
+/// A notifier's number, its way to everything and its thread.
+type Consumer = (u32, Arc<Link>, Rc<Lane>);
 
 /// A place where one process is to run at any time.
 type Slot = RefCell<Option<Rc<Process>>>;
@@ -40,9 +42,8 @@ impl Shop {
             ground,
             slots,
             replaced: RefCell::default(),
-            consumer: RefCell::default(),
+            consumers: RefCell::default(),
             started: Cell::new(0),
-            consumers_started: Cell::new(0),
             healed: Cell::new(false),
         });
         for slot in &shop.slots {
@@ -70,16 +71,16 @@ impl Shop {
     }
 
     fn start_consumer(&self) {
-        self.consumers_started.set(self.consumers_started.get() + 1);
-        let link = Link::new(CONSUMERS + self.consumers_started.get(), &self.ground);
+        let broker = Arc::clone(&self.ground.broker);
+        let number = broker.new_consumer();
+        let link = Link::new(CONSUMERS + number, &self.ground);
         let lane = self.ground.scheduler.lane("consumer");
         let store = Arc::new(MemoryStore::new(Arc::clone(&self.ground.database), Arc::clone(&link) as _));
-        let broker = Arc::clone(&self.ground.broker);
-        let letters = Letters(Arc::clone(&broker));
+        let letters = Letters { broker: Arc::clone(&broker), sender: number };
         let clock: Arc<dyn Clock> = Arc::clone(&self.ground.world.clock) as _;
         let notifier = Notifier::new(vec![Box::new(letters)], store, clock);
-        lane.spawn(async move { broker.consume(notifier).await });
-        *self.consumer.borrow_mut() = Some((link, lane));
+        lane.spawn(async move { broker.consume(number, notifier).await });
+        self.consumers.borrow_mut().push((number, link, lane));
     }
 
     /// One of the things that happen to programs and networks.
@@ -121,11 +122,15 @@ impl Shop {
         }
     }
 
+    /// The notifiers are killed, or the broker loses the connection to the one that it knows, which goes on with what it
+    /// has in hand.
     fn replace_consumer(&self) {
-        if let Some((link, lane)) = self.consumer.borrow_mut().take() {
-            link.die();
-            self.ground.scheduler.kill(&lane);
-            self.ground.broker.lose_consumer();
+        if self.ground.world.random.chance(500) {
+            for (number, link, lane) in self.consumers.take() {
+                link.die();
+                self.ground.scheduler.kill(&lane);
+                self.ground.broker.kill_consumer(number);
+            }
         }
         self.start_consumer();
     }
