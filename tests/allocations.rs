@@ -82,6 +82,7 @@ impl Buyer {
 }
 
 /// Users are told some moments after the answer, on a busy machine later. Clocks and timers go on.
+#[expect(clippy::disallowed_methods, reason = "no actor lives on this thread")]
 fn wait_until_quiet() {
     const QUIET: (Duration, usize) = (Duration::from_millis(500), 250);
     let allocations_meanwhile = || {
