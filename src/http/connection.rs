@@ -1,5 +1,5 @@
 //! A client's connection. actix limits how long the head of the first request on it may take to come, and lets those of
-//! later ones come for ever: here they have the same time.
+//! later ones come for ever: here they have a limit, too.
 
 use std::cell::Cell;
 use std::io;
@@ -15,8 +15,8 @@ use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 /// How long a client may take from one answer to the end of its next request's head: 5 seconds in which nothing needs
-/// to come, after which actix closes the connection, and 5 for the head, as for the first one.
-const NEXT_HEAD_WITHIN: Duration = Duration::from_secs(10);
+/// to come, after which actix closes the connection, and 3 for the head. As with a body, its client is gone after ten.
+const NEXT_HEAD_WITHIN: Duration = Duration::from_secs(8);
 
 /// A socket that is read no more when a head takes too long.
 pub struct Connection {
