@@ -211,8 +211,10 @@ impl Channel for Letters {
         world.check(told != Some(notification_log::Told::Sent), || format!("a second letter for event {}", event.id));
         match how {
             Delivery::Taken => {
-                let first = broker.state().letters.insert(event.id, sender);
-                world.check(first.is_none(), || format!("a second letter for event {}: {first:?}, {sender}", event.id));
+                let before = broker.state().letters.insert(event.id, sender);
+                world.check(before.is_none(), || {
+                    format!("a second letter for event {}: {before:?}, {sender}", event.id)
+                });
                 Ok(Told::Sent)
             }
             _ if world.random.chance(100) => Err(ChannelError::Never("no such address".to_owned())),

@@ -80,10 +80,10 @@ impl NotificationLog for MemoryStore {
         self.call(|database| {
             let mut log = database.notifications();
             let asked: BTreeSet<EventId> = events.iter().copied().collect();
-            let elsewhere: Vec<EventId> = asked.intersection(&log.claimed).copied().collect();
+            let elsewhere = asked.intersection(&log.claimed).copied().collect();
             let ours: Vec<EventId> = asked.difference(&log.claimed).copied().collect();
             log.claimed.extend(&ours);
-            Claim::new(elsewhere.into_iter().collect(), Claimed { database: Arc::clone(&self.database), events: ours })
+            Claim::new(elsewhere, Claimed { database: Arc::clone(&self.database), events: ours })
         })
         .await
     }
