@@ -16,18 +16,16 @@ use secrecy::SecretString;
 
 use crate::clock::Clock;
 use crate::domain::{EventId, OrderEvent};
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 
 use super::broker::{Broker, BrokerError, Outgoing, limited};
 use super::message;
 use super::notifier::{Notifier, Source, Verdict};
-use super::resend;
 use super::topology::{PARKING_QUEUE, QUEUE, RETRY_QUEUES};
+use super::{RETRY_PAUSE_MS, insist, resend};
 
 /// How many messages this process holds that it has not acknowledged.
 const PREFETCH_MESSAGES: u16 = 100;
-/// Pause between two attempts to reach the broker or the database, rising from the first to the second.
-const RETRY_PAUSE_MS: (u64, u64) = (100, 10_000);
 /// What is in hand at a stop is finished within this time.
 const FINISH_MS_MAX: u64 = 10_000;
 /// Why a message was parked, in its headers.
@@ -141,7 +139,7 @@ async fn work_off(
     elsewhere.extend(tell(&put_back, &resources.notifier, Source::Operator).await);
     for mark in marks {
         let (store, currency) = (&*resources.store, &*resources.currency);
-        let go_on = async || resend::go_on(&mark.data, store, currency, resources.clock.now()).await;
+        let go_on = || resend::go_on(&mark.data, store, currency, resources.clock.now());
         elsewhere.extend(insist(go_on).await);
     }
     broker.after_alarms(broker.publish_without_limit(elsewhere)).await?;
@@ -170,7 +168,7 @@ async fn tell(deliveries: &[&Delivery], notifier: &Notifier, source: Source) -> 
             Err(error) => elsewhere.push(parked(delivery, &error.to_string())),
         }
     }
-    let verdicts = insist(async || notifier.notify(&events, source).await).await;
+    let verdicts = insist(|| notifier.notify(&events, source)).await;
     let mut verdicts: Vec<_> = verdicts.into_iter().map(Some).collect();
     for (delivery, at) in of_events {
         // Of several deliveries of one event the first goes on its way, and the others end here.
@@ -182,20 +180,6 @@ async fn tell(deliveries: &[&Delivery], notifier: &Notifier, source: Source) -> 
         }
     }
     elsewhere
-}
-
-/// Asks until the database answers, and keeps what is in hand meanwhile. To give that back to the broker would
-/// count against it there, and an outage of some seconds would park it.
-async fn insist<T>(ask: impl AsyncFn() -> Result<T, StoreError>) -> T {
-    let mut pause_ms = RETRY_PAUSE_MS.0;
-    loop {
-        match ask().await {
-            Ok(answer) => return answer,
-            Err(error) => tracing::warn!(%error, "the database does not answer; trying again"),
-        }
-        tokio::time::sleep(Duration::from_millis(pause_ms)).await;
-        pause_ms = RETRY_PAUSE_MS.1.min(2 * pause_ms);
-    }
 }
 
 fn is_put_back(delivery: &Delivery) -> bool {

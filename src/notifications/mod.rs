@@ -9,6 +9,7 @@ pub mod broker;
 pub mod channels;
 pub mod consumer;
 pub mod in_process;
+mod lease;
 pub mod message;
 pub mod notifier;
 pub mod parking;
@@ -16,12 +17,17 @@ pub mod publisher;
 pub mod resend;
 pub mod topology;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use crate::domain::{Offer, OrderEvent};
 use crate::store::StoreError;
 
 use broker::BrokerError;
+
+/// Pause between two attempts to reach the broker or the database, rising from the first to the second.
+const RETRY_PAUSE_MS: (u64, u64) = (100, 10_000);
 
 /// Where committed events go.
 #[async_trait]
@@ -44,4 +50,18 @@ pub enum OutletError {
     Broker(BrokerError),
     #[error(transparent)]
     Store(StoreError),
+}
+
+/// Asks until the database answers, without an end: whoever was told must not be told again, and what is given back to
+/// the broker counts against it there, so that an outage of some seconds would park it.
+async fn insist<T, A: Future<Output = Result<T, StoreError>>>(mut ask: impl FnMut() -> A) -> T {
+    let mut pause_ms = RETRY_PAUSE_MS.0;
+    loop {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(error) => tracing::warn!(%error, "the database does not answer; trying again"),
+        }
+        tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+        pause_ms = RETRY_PAUSE_MS.1.min(2 * pause_ms);
+    }
 }

@@ -3,11 +3,11 @@
 //! What became of an event on a channel is recorded before the event is acknowledged to whoever
 //! brought it. A crash in between brings the event again, and what was sent is not sent again. A crash
 //! between the sending and the record repeats the sending, under the same event id. Of several notifiers one has an event
-//! in hand: where the broker takes that one for dead, and it is not, the next one waits until it has recorded.
+//! in hand under a [`Lease`]: where the broker takes that one for dead, and it is not, the next one waits until it has
+//! recorded.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use chrono::TimeDelta;
 use futures_util::future::join_all;
@@ -16,10 +16,12 @@ use crate::clock::Clock;
 use crate::domain::contact::Contact;
 use crate::domain::order::Status;
 use crate::domain::{EventId, Offer, OrderEvent, OrderId, Time, UserId};
-use crate::store::notification_log::{Attempt, Claim, NotificationLog, Told};
+use crate::store::notification_log::{Attempt, NotificationLog, Told};
 use crate::store::{StoreError, in_time};
 
 use super::channels::{Channel, ChannelError, Delivery};
+use super::insist;
+use super::lease::Lease;
 use super::topology::RETRY_QUEUES;
 
 /// After so many attempts, the first and one after each delay, an event is given up.
@@ -31,8 +33,6 @@ const _: () = assert!(ATTEMPTS_MAX as usize == RETRY_QUEUES.len() + 1);
 const LANES: usize = 16;
 /// So many events are recorded at once where a channel takes its time: what a kill comes in between is sent again.
 const PART_EVENTS: usize = 100;
-/// Pause between two attempts to record, rising from the first to the second.
-const RECORD_PAUSE_MS: (u64, u64) = (100, 5_000);
 
 pub struct Notifier {
     channels: Vec<Box<dyn Channel>>,
@@ -73,6 +73,15 @@ pub enum Verdict {
     GivenUp { reason: String },
 }
 
+/// What is known before anybody is told.
+struct Known<'a> {
+    source: Source,
+    attempts: HashMap<(EventId, &'a str), (Told, u32)>,
+    contacts: HashMap<UserId, Contact>,
+    /// Of the events that the broker has brought.
+    lease: Option<&'a Lease<'a>>,
+}
+
 /// What was done in a lane; each with the place of its event.
 #[derive(Default)]
 struct Lane<'a> {
@@ -102,20 +111,30 @@ impl Notifier {
     }
 
     async fn notify_part(&self, events: &[OrderEvent], source: Source) -> Result<Vec<Verdict>, StoreError> {
-        let claim = match source {
-            Source::Outbox(_) => Claim::undisputed(),
-            Source::Broker | Source::Operator => in_time(self.log.claim(&ids_told(events))).await?,
-        };
+        if let Source::Outbox(_) = source {
+            return self.tell(events, source, None).await;
+        }
+        let lease = Lease::take(&*self.log, &ids_told(events)).await?;
+        let verdicts = lease.during(self.tell(events, source, Some(&lease))).await;
+        lease.release().await;
+        verdicts
+    }
+
+    async fn tell(
+        &self,
+        events: &[OrderEvent],
+        source: Source,
+        lease: Option<&Lease<'_>>,
+    ) -> Result<Vec<Verdict>, StoreError> {
         let known = match source.offer() {
             Offer::First => Vec::new(),
             Offer::Again => in_time(self.log.known(&ids_told(events))).await?,
         };
-        let known: HashMap<(EventId, &str), (Told, u32)> =
-            known.iter().map(|row| ((row.event, row.channel.as_str()), (row.told, row.attempts))).collect();
-        let contacts = self.contacts(events).await?;
+        let attempts = known.iter().map(|row| ((row.event, &*row.channel), (row.told, row.attempts))).collect();
+        let known = Known { source, attempts, contacts: self.contacts(events).await?, lease };
         let (mut verdicts, mut made) = (vec![Verdict::Done; events.len()], Vec::with_capacity(events.len()));
-        let ours = ours(events, &claim.elsewhere, &mut verdicts);
-        let lanes = (0..LANES).map(|lane| self.send_lane(lane, &ours, &known, &contacts, source));
+        let ours = ours(events, lease, &mut verdicts);
+        let lanes = (0..LANES).map(|lane| self.send_lane(lane, &ours, &known));
         for lane in join_all(lanes).await {
             lane.verdicts.into_iter().for_each(|(at, verdict)| verdicts[at] = verdict);
             made.extend(lane.attempts);
@@ -125,40 +144,24 @@ impl Notifier {
         if !attempts.is_empty() {
             self.record(&attempts, source.offer()).await;
         }
-        if in_time(claim.release()).await.is_err() {
-            tracing::debug!("what was in hand was let go by closing its session");
-        }
         Ok(verdicts)
     }
 
-    /// Tries until the database takes it, without an end: whoever was told must not be told again.
-    async fn record(&self, attempts: &[Attempt<'_>], mut offer: Offer) {
-        let mut pause_ms = RECORD_PAUSE_MS.0;
-        while let Err(error) = in_time(self.log.record(attempts, offer)).await {
-            tracing::warn!(%error, "the database does not take who was notified; trying again");
-            // The answer may be all that was lost.
-            offer = Offer::Again;
-            tokio::time::sleep(Duration::from_millis(pause_ms)).await;
-            pause_ms = RECORD_PAUSE_MS.1.min(2 * pause_ms);
-        }
+    async fn record(&self, attempts: &[Attempt<'_>], offer: Offer) {
+        // Of the first try, the answer may be all that is lost.
+        let mut first = Some(offer);
+        insist(|| in_time(self.log.record(attempts, first.take().unwrap_or(Offer::Again)))).await;
     }
 
     /// Notifies of the events of every order in this lane, one after another.
-    async fn send_lane<'a>(
-        &self,
-        lane: usize,
-        events: &[(usize, &'a OrderEvent)],
-        known: &HashMap<(EventId, &str), (Told, u32)>,
-        contacts: &HashMap<UserId, Contact>,
-        source: Source,
-    ) -> Lane<'a> {
-        let mut made = Lane::default();
+    async fn send_lane<'a>(&self, lane: usize, events: &[(usize, &'a OrderEvent)], known: &Known<'_>) -> Lane<'a> {
+        let (mut made, mut lost) = (Lane::default(), false);
         for &(at, event) in events.iter().filter(|(_, event)| lane_of(event) == lane) {
             let mut verdict = Verdict::Done;
             for channel in &self.channels {
-                let number = match known.get(&(event.id, channel.name())) {
+                let number = match known.attempts.get(&(event.id, channel.name())) {
                     Some((Told::Sent | Told::Skipped, _)) => continue,
-                    Some((Told::Failed, _)) if source != Source::Operator => {
+                    Some((Told::Failed, _)) if known.source != Source::Operator => {
                         let reason = format!("the channel {} has given up before", channel.name());
                         verdict = verdict.and(Verdict::GivenUp { reason });
                         continue;
@@ -166,8 +169,14 @@ impl Notifier {
                     Some((Told::Failed, _)) | None => 1,
                     Some((Told::Waiting, attempts)) => attempts + 1,
                 };
-                let sent = channel.send(event, contacts.get(&event.user)).await;
-                let attempt = self.attempt(event, channel.name(), number, sent, source);
+                // Nor what follows, should the lease be prolonged after all: users hear of an order's events in their order.
+                lost |= known.lease.is_some_and(|lease| !lease.is_held());
+                if lost {
+                    verdict = Verdict::InHand;
+                    break;
+                }
+                let sent = channel.send(event, known.contacts.get(&event.user)).await;
+                let attempt = self.attempt(event, channel.name(), number, sent, known.source);
                 verdict = verdict.and(Verdict::of(&attempt));
                 made.attempts.push((at, attempt));
             }
@@ -247,13 +256,15 @@ fn ids_told(events: &[OrderEvent]) -> Vec<EventId> {
 /// these in their order.
 fn ours<'a>(
     events: &'a [OrderEvent],
-    elsewhere: &HashSet<EventId>,
+    lease: Option<&Lease<'_>>,
     verdicts: &mut [Verdict],
 ) -> Vec<(usize, &'a OrderEvent)> {
-    let held: HashSet<OrderId> =
-        events.iter().filter(|event| elsewhere.contains(&event.id)).map(|event| event.order).collect();
     let told = events.iter().enumerate().filter(|(_, event)| is_told(event));
-    let (theirs, ours): (Vec<_>, Vec<_>) = told.partition(|(_, event)| held.contains(&event.order));
+    let Some(lease) = lease else { return told.collect() };
+    let leased = lease.events();
+    let elsewhere: HashSet<OrderId> =
+        told.clone().filter(|(_, event)| !leased.contains(&event.id)).map(|(_, event)| event.order).collect();
+    let (theirs, ours): (Vec<_>, Vec<_>) = told.partition(|(_, event)| elsewhere.contains(&event.order));
     theirs.into_iter().for_each(|(at, _)| verdicts[at] = Verdict::InHand);
     ours
 }

@@ -15,7 +15,8 @@ macro_rules! files {
             "0003_refused_payments",
             "0004_notifications_of_orders",
             "0005_orders_of_status",
-            "0006_orders_of_any_status"
+            "0006_orders_of_any_status",
+            "0007_notification_leases"
         )
     };
     ($database:literal, $($name:literal),+) => {

@@ -1,6 +1,6 @@
 //! What users were told, and how they can be reached.
 
-use std::collections::HashSet;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -92,24 +92,15 @@ pub struct NotificationFilter {
     pub limit: u32,
 }
 
-/// Events that a notifier has in hand: until it is released or dropped, no other notifier is given them.
-pub struct Claim {
-    /// Those that another notifier has in hand.
-    pub elsewhere: HashSet<EventId>,
-    held: Box<dyn Held>,
-}
-
-/// What keeps others off. Dropped without a release it may do so for a moment longer.
-#[async_trait]
-pub trait Held: Send {
-    async fn release(self: Box<Self>) -> Result<(), StoreError>;
-}
-
 #[async_trait]
 pub trait NotificationLog: Send + Sync {
-    /// Takes in hand those of these events that no other notifier has in hand. What is known of them is to be read
-    /// after it: whoever had them before has recorded what became of them.
-    async fn claim(&self, events: &[EventId]) -> Result<Claim, StoreError>;
+    /// Leases to the holder those of these different events that are leased to nobody else, or prolongs its lease; gives
+    /// those that it has. A lease ends with its release or after the time to live, by the database's clock. What is known of
+    /// an event is to be read after it was leased: whoever had it before has recorded what became of it.
+    async fn lease(&self, events: &[EventId], holder: i64, time_to_live: Duration) -> Result<Vec<EventId>, StoreError>;
+
+    /// Ends what is still leased to the holder of these events.
+    async fn release(&self, events: &[EventId], holder: i64) -> Result<(), StoreError>;
 
     /// What is known of these events.
     async fn known(&self, events: &[EventId]) -> Result<Vec<Known>, StoreError>;
@@ -132,32 +123,6 @@ pub trait NotificationLog: Send + Sync {
     async fn contacts(&self, users: &[UserId]) -> Result<Vec<(UserId, Contact)>, StoreError>;
 
     async fn set_contact(&self, user: &UserId, contact: &Contact, now: Time) -> Result<(), StoreError>;
-}
-
-impl Claim {
-    #[must_use]
-    pub fn new(elsewhere: HashSet<EventId>, held: impl Held + 'static) -> Self {
-        Self { elsewhere, held: Box::new(held) }
-    }
-
-    /// Nobody else could want them.
-    #[must_use]
-    pub fn undisputed() -> Self {
-        Self::new(HashSet::new(), ())
-    }
-
-    /// # Errors
-    /// [`StoreError`]: the others are kept off until the database notices that nobody holds the events.
-    pub async fn release(self) -> Result<(), StoreError> {
-        self.held.release().await
-    }
-}
-
-#[async_trait]
-impl Held for () {
-    async fn release(self: Box<Self>) -> Result<(), StoreError> {
-        Ok(())
-    }
 }
 
 impl Told {

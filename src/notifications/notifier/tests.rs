@@ -2,28 +2,34 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::clock::SystemClock;
 use crate::domain::{EventKind, Money, OrderId};
-use crate::store::notification_log::{Claim, Known, Notification, NotificationFilter};
+use crate::store::notification_log::{Known, Notification, NotificationFilter};
 
 use super::*;
 
-/// Takes a tenth of a second for each notification.
-#[derive(Default)]
+/// Takes its time for each notification.
 struct Letters {
+    takes: Duration,
     sent: Mutex<Vec<EventId>>,
     under_way: AtomicUsize,
     most_under_way: AtomicUsize,
 }
 
-/// Refuses the first records, and keeps the others.
+/// Refuses the first records, and keeps the others. Lends what no other notifier has.
 #[derive(Default)]
 struct Log {
     refusals: AtomicUsize,
     kept: Mutex<Vec<(EventId, Told)>>,
     /// In another notifier's hand.
     elsewhere: Mutex<Vec<EventId>>,
+    leased_until: Mutex<Option<Instant>>,
+    /// What is lent is not prolonged.
+    prolongs_nothing: bool,
 }
 
 #[async_trait::async_trait]
@@ -35,7 +41,7 @@ impl Channel for Arc<Letters> {
     async fn send(&self, event: &OrderEvent, _: Option<&Contact>) -> Result<Delivery, ChannelError> {
         let under_way = self.under_way.fetch_add(1, Ordering::Relaxed) + 1;
         self.most_under_way.fetch_max(under_way, Ordering::Relaxed);
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(self.takes).await;
         self.under_way.fetch_sub(1, Ordering::Relaxed);
         self.sent.lock().expect("no panic").push(event.id);
         Ok(Delivery::Sent)
@@ -44,9 +50,19 @@ impl Channel for Arc<Letters> {
 
 #[async_trait::async_trait]
 impl NotificationLog for Log {
-    async fn claim(&self, events: &[EventId]) -> Result<Claim, StoreError> {
+    async fn lease(&self, events: &[EventId], _: i64, time_to_live: Duration) -> Result<Vec<EventId>, StoreError> {
         let elsewhere = self.elsewhere.lock().expect("no panic");
-        Ok(Claim::new(events.iter().filter(|event| elsewhere.contains(event)).copied().collect(), ()))
+        let mut leased_until = self.leased_until.lock().expect("no panic");
+        if self.prolongs_nothing && leased_until.is_some() {
+            return Err(StoreError::TimedOut);
+        }
+        *leased_until = Some(Instant::now() + time_to_live);
+        Ok(events.iter().filter(|event| !elsewhere.contains(event)).copied().collect())
+    }
+
+    async fn release(&self, _: &[EventId], _: i64) -> Result<(), StoreError> {
+        *self.leased_until.lock().expect("no panic") = None;
+        Ok(())
     }
 
     async fn known(&self, _: &[EventId]) -> Result<Vec<Known>, StoreError> {
@@ -106,7 +122,12 @@ fn events(orders: i64) -> Vec<OrderEvent> {
 }
 
 fn notifier(refusals: usize) -> (Notifier, Arc<Letters>, Arc<Log>) {
-    let (letters, log) = (Arc::<Letters>::default(), Arc::new(Log { refusals: refusals.into(), ..Log::default() }));
+    sending_for(Duration::from_millis(100), Log { refusals: refusals.into(), ..Log::default() })
+}
+
+fn sending_for(takes: Duration, log: Log) -> (Notifier, Arc<Letters>, Arc<Log>) {
+    let (sent, under_way, most_under_way) = Default::default();
+    let (letters, log) = (Arc::new(Letters { takes, sent, under_way, most_under_way }), Arc::new(log));
     let notifier = Notifier::new(vec![Box::new(Arc::clone(&letters))], log.clone(), Arc::new(SystemClock));
     (notifier, letters, log)
 }
@@ -163,6 +184,34 @@ async fn what_another_notifier_has_in_hand_comes_again_with_what_follows_it() {
     let mut sent = letters.sent.lock().expect("no panic").clone();
     sent.sort_unstable();
     assert!(sent.iter().map(|event| event.seq).eq(0..9), "each once: {sent:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_in_hand_for_long_stays_in_hand_until_it_is_recorded() {
+    let (notifier, _, log) = sending_for(Duration::from_secs(20), Log { refusals: 9.into(), ..Log::default() });
+    let (events, begun) = (events(1), Instant::now());
+    let mut telling = std::pin::pin!(notifier.notify(&events, Source::Broker));
+    loop {
+        tokio::select! {
+            told = &mut telling => break assert_eq!(told.expect("told"), vec![Verdict::Done; 3]),
+            () = tokio::time::sleep(Duration::from_millis(700)) => {}
+        }
+        let is_held = log.leased_until.lock().expect("no panic").is_some_and(|until| until > Instant::now());
+        assert!(is_held, "let go after {:?}", begun.elapsed());
+    }
+    assert!(begun.elapsed() > Duration::from_secs(70), "three letters, and some time for the record");
+    assert_eq!(*log.leased_until.lock().expect("no panic"), None, "it is still in hand");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_longer_in_hand_is_not_told() {
+    let log = Log { prolongs_nothing: true, ..Log::default() };
+    let (notifier, letters, log) = sending_for(Duration::from_secs(10), log);
+    let events = events(1);
+    let verdicts = notifier.notify(&events, Source::Broker).await.expect("told");
+    assert_eq!(verdicts, [Verdict::Done, Verdict::Done, Verdict::InHand], "the third one would begin after 20 s");
+    assert_eq!(*letters.sent.lock().expect("no panic"), [events[0].id, events[1].id]);
+    assert_eq!(log.kept.lock().expect("no panic").len(), 2, "what was sent is recorded");
 }
 
 #[test]

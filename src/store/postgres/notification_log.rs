@@ -1,14 +1,14 @@
 //! What users were told, and how they can be reached.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use sqlx::QueryBuilder;
-use sqlx::pool::PoolConnection;
 
 use crate::domain::contact::Contact;
 use crate::domain::{EventId, Offer, Time, UserId};
 use crate::store::notification_log::{
-    Attempt, Claim, Held, Known, Notification, NotificationFilter, NotificationLog, OR_KEEP_UP_TO_DATE, SELECT_DUE,
-    SELECT_UNTOLD,
+    Attempt, Known, Notification, NotificationFilter, NotificationLog, OR_KEEP_UP_TO_DATE, SELECT_DUE, SELECT_UNTOLD,
 };
 use crate::store::reading::{self, NotificationRow};
 use crate::store::{StoreError, WRITER_DEAD_AFTER_MS};
@@ -16,54 +16,40 @@ use crate::store::{StoreError, WRITER_DEAD_AFTER_MS};
 use super::Postgres;
 use super::unnest::Rows;
 
-/// How far the number of a writer is moved, to stand before that of its event in one number.
-const SEQ_BITS: u32 = 40;
-
-/// A session that holds an advisory lock for each event. If its process dies, PostgreSQL ends the session and with it
-/// the locks.
-struct Locks {
-    session: PoolConnection<sqlx::Postgres>,
-    released: bool,
-}
-
-impl Drop for Locks {
-    fn drop(&mut self) {
-        if !self.released {
-            self.session.close_on_drop();
-        }
-    }
-}
-
-#[async_trait]
-impl Held for Locks {
-    async fn release(mut self: Box<Self>) -> Result<(), StoreError> {
-        let unlock = sqlx::query("select pg_advisory_unlock_all()");
-        unlock.execute(&mut *self.session).await.map_err(StoreError::from)?;
-        self.released = true;
-        Ok(())
-    }
-}
-
 #[async_trait]
 impl NotificationLog for Postgres {
-    async fn claim(&self, events: &[EventId]) -> Result<Claim, StoreError> {
-        let session = self.pool.acquire().await.map_err(StoreError::from)?;
-        let mut locks = Locks { session, released: false };
-        let keys: Vec<i64> = events.iter().map(|event| i64::from(event.writer) << SEQ_BITS ^ event.seq).collect();
-        let taken: Vec<bool> =
-            sqlx::query_scalar("select pg_try_advisory_lock(key) from unnest($1::bigint[]) as keys (key)")
-                .bind(keys)
-                .fetch_all(&mut *locks.session)
-                .await
-                .map_err(StoreError::from)?;
-        let elsewhere = events.iter().zip(taken).filter(|(_, taken)| !taken).map(|(event, _)| *event).collect();
-        Ok(Claim::new(elsewhere, locks))
+    async fn lease(&self, events: &[EventId], holder: i64, time_to_live: Duration) -> Result<Vec<EventId>, StoreError> {
+        // In one order, for two notifiers that want the same wait for each other's rows.
+        let leased: Vec<String> = sqlx::query_scalar(
+            "insert into notification_leases (event_id, holder, expires_at)
+             select event_id, $2, now() + $3 from unnest($1::text[]) as wanted (event_id) order by event_id
+             on conflict (event_id) do update set holder = excluded.holder, expires_at = excluded.expires_at
+             where notification_leases.holder = excluded.holder or notification_leases.expires_at <= now()
+             returning event_id",
+        )
+        .bind(texts(events))
+        .bind(holder)
+        .bind(time_to_live)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::from)?;
+        leased.iter().map(|id| reading::event_id_of(id)).collect()
+    }
+
+    async fn release(&self, events: &[EventId], holder: i64) -> Result<(), StoreError> {
+        sqlx::query("delete from notification_leases where event_id = any($1) and holder = $2")
+            .bind(texts(events))
+            .bind(holder)
+            .execute(&self.pool)
+            .await
+            .map(drop)
+            .map_err(StoreError::from)
     }
 
     async fn known(&self, events: &[EventId]) -> Result<Vec<Known>, StoreError> {
         let rows =
             sqlx::query_as("select event_id, channel, outcome, attempts from notifications where event_id = any($1)")
-                .bind(events.iter().map(EventId::to_string).collect::<Vec<_>>())
+                .bind(texts(events))
                 .fetch_all(&self.pool)
                 .await
                 .map_err(StoreError::from)?;
@@ -151,4 +137,8 @@ impl NotificationLog for Postgres {
         .map(drop)
         .map_err(StoreError::from)
     }
+}
+
+fn texts(events: &[EventId]) -> Vec<String> {
+    events.iter().map(EventId::to_string).collect()
 }

@@ -1,13 +1,14 @@
 //! What users were told, and how they can be reached.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use sqlx::QueryBuilder;
 
 use crate::domain::contact::Contact;
 use crate::domain::{EventId, Offer, Time, UserId};
 use crate::store::notification_log::{
-    Attempt, Claim, Known, Notification, NotificationFilter, NotificationLog, OR_KEEP_UP_TO_DATE, SELECT_DUE,
-    SELECT_UNTOLD,
+    Attempt, Known, Notification, NotificationFilter, NotificationLog, OR_KEEP_UP_TO_DATE, SELECT_DUE, SELECT_UNTOLD,
 };
 use crate::store::reading::{self, NotificationRow};
 use crate::store::{StoreError, WRITER_DEAD_AFTER_MS};
@@ -16,14 +17,39 @@ use super::{Sqlite, json};
 
 #[async_trait]
 impl NotificationLog for Sqlite {
-    /// One program on one machine, and so one notifier.
-    async fn claim(&self, _: &[EventId]) -> Result<Claim, StoreError> {
-        Ok(Claim::undisputed())
+    async fn lease(&self, events: &[EventId], holder: i64, time_to_live: Duration) -> Result<Vec<EventId>, StoreError> {
+        let mut writing = self.writing().await?;
+        let leased = sqlx::query_scalar(
+            "insert into notification_leases (event_id, holder, expires_at)
+             select value, $2, cast(unixepoch('subsec') * 1000000 as integer) + $3 from jsonb_each($1) where true
+             on conflict (event_id) do update set holder = excluded.holder, expires_at = excluded.expires_at
+             where notification_leases.holder = excluded.holder or notification_leases.expires_at <= excluded.expires_at - $3
+             returning event_id",
+        )
+        .bind(texts(events))
+        .bind(holder)
+        .bind(i64::try_from(time_to_live.as_micros()).unwrap_or(i64::MAX))
+        .fetch_all(&mut *writing.connection)
+        .await;
+        let leased: Vec<String> = writing.ended(leased)?;
+        leased.iter().map(|id| reading::event_id_of(id)).collect()
+    }
+
+    async fn release(&self, events: &[EventId], holder: i64) -> Result<(), StoreError> {
+        let mut writing = self.writing().await?;
+        let released = sqlx::query(
+            "delete from notification_leases where event_id in (select value from jsonb_each($1)) and holder = $2",
+        )
+        .bind(texts(events))
+        .bind(holder)
+        .execute(&mut *writing.connection)
+        .await;
+        writing.ended(released).map(drop)
     }
 
     async fn known(&self, events: &[EventId]) -> Result<Vec<Known>, StoreError> {
         let rows = sqlx::query_as("select event_id, channel, outcome, attempts from notifications where event_id in (select value from jsonb_each($1))")
-            .bind(json(&events.iter().map(EventId::to_string).collect::<Vec<_>>()))
+            .bind(texts(events))
             .fetch_all(&self.pool)
             .await
             .map_err(StoreError::from)?;
@@ -125,4 +151,8 @@ fn row<'a>(attempt: &'a Attempt<'_>) -> impl serde::Serialize + 'a {
         attempt.at.timestamp_micros(),
         attempt.next_attempt_at.map(|at| at.timestamp_micros()),
     )
+}
+
+fn texts(events: &[EventId]) -> String {
+    json(&events.iter().map(EventId::to_string).collect::<Vec<_>>())
 }

@@ -2,8 +2,8 @@
 //! of the simulation is one of them: what holds there must be what holds in the databases.
 
 mod books;
-mod claims;
 mod heirs;
+mod leases;
 mod migrating;
 mod outbox;
 mod reading;
@@ -44,12 +44,6 @@ impl Network for Direct {
 /// Runs the test on each database and on the store in memory.
 async fn on_each_store(test: impl AsyncFn(&Ground)) {
     on_each_database(&test).await;
-    in_memory(&test).await;
-}
-
-/// Runs the test on PostgreSQL, where there is one, and on the store in memory, which several programs may share.
-async fn on_each_shared_store(test: impl AsyncFn(&Ground)) {
-    on_postgres(&test).await;
     in_memory(&test).await;
 }
 

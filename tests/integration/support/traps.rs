@@ -4,6 +4,7 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{Thread, ThreadId};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use loms::clock::{Clock, SystemClock};
@@ -12,7 +13,7 @@ use loms::domain::contact::Contact;
 use loms::domain::order::Order;
 use loms::domain::stock::Shelf;
 use loms::domain::{EventId, Offer, OrderEvent, OrderId, Sku, Time, UserId};
-use loms::store::notification_log::{Attempt, Claim, Known, Notification, NotificationFilter};
+use loms::store::notification_log::{Attempt, Known, Notification, NotificationFilter};
 use loms::store::{
     Change, HistoryEntry, Key, NotificationLog, OpenError, OrderFilter, OtherWriter, Outbox, Store, StoreError,
     StoredOutcome, Verdict, WriteError, Writer, WriterIdentity,
@@ -277,8 +278,12 @@ impl Outbox for TrappedStore {
 
 #[async_trait]
 impl NotificationLog for TrappedStore {
-    async fn claim(&self, events: &[EventId]) -> Result<Claim, StoreError> {
-        self.store.claim(events).await
+    async fn lease(&self, events: &[EventId], holder: i64, time_to_live: Duration) -> Result<Vec<EventId>, StoreError> {
+        self.store.lease(events, holder, time_to_live).await
+    }
+
+    async fn release(&self, events: &[EventId], holder: i64) -> Result<(), StoreError> {
+        self.store.release(events, holder).await
     }
 
     async fn known(&self, events: &[EventId]) -> Result<Vec<Known>, StoreError> {

@@ -1,47 +1,24 @@
 //! What users were told.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use loms::domain::contact::Contact;
 use loms::domain::order::Status;
 use loms::domain::{EventId, Offer, Time, UserId};
 use loms::store::StoreError;
-use loms::store::notification_log::{
-    Attempt, Claim, Held, Known, Notification, NotificationFilter, NotificationLog, Told,
-};
+use loms::store::notification_log::{Attempt, Known, Notification, NotificationFilter, NotificationLog, Told};
+use tokio::time::Instant;
 
-use super::{Database, MemoryStore};
+use super::MemoryStore;
 
 #[derive(Default)]
 pub struct Notifications {
     rows: BTreeMap<(EventId, &'static str), (Notification, Option<Time>)>,
     contacts: BTreeMap<UserId, Contact>,
-    /// Events that some notifier has in hand.
-    claimed: BTreeSet<EventId>,
-}
-
-/// Given back however its owner ends.
-struct Claimed {
-    database: Arc<Database>,
-    events: Vec<EventId>,
-}
-
-impl Drop for Claimed {
-    fn drop(&mut self) {
-        let mut log = self.database.notifications();
-        self.events.iter().for_each(|event| {
-            log.claimed.remove(event);
-        });
-    }
-}
-
-#[async_trait]
-impl Held for Claimed {
-    async fn release(self: Box<Self>) -> Result<(), StoreError> {
-        Ok(())
-    }
+    /// Whose an event is, and until when.
+    leases: BTreeMap<EventId, (i64, Instant)>,
 }
 
 impl Notifications {
@@ -76,14 +53,22 @@ impl Notifications {
 
 #[async_trait]
 impl NotificationLog for MemoryStore {
-    async fn claim(&self, events: &[EventId]) -> Result<Claim, StoreError> {
+    async fn lease(&self, events: &[EventId], holder: i64, time_to_live: Duration) -> Result<Vec<EventId>, StoreError> {
         self.call(|database| {
-            let mut log = database.notifications();
-            let asked: BTreeSet<EventId> = events.iter().copied().collect();
-            let elsewhere = asked.intersection(&log.claimed).copied().collect();
-            let ours: Vec<EventId> = asked.difference(&log.claimed).copied().collect();
-            log.claimed.extend(&ours);
-            Claim::new(elsewhere, Claimed { database: Arc::clone(&self.database), events: ours })
+            let (mut log, now) = (database.notifications(), Instant::now());
+            let is_free = |log: &Notifications, event: &EventId| {
+                log.leases.get(event).is_none_or(|(other, expires_at)| *other == holder || *expires_at <= now)
+            };
+            let leased: Vec<EventId> = events.iter().copied().filter(|event| is_free(&log, event)).collect();
+            log.leases.extend(leased.iter().map(|event| (*event, (holder, now + time_to_live))));
+            leased
+        })
+        .await
+    }
+
+    async fn release(&self, events: &[EventId], holder: i64) -> Result<(), StoreError> {
+        self.call(|database| {
+            database.notifications().leases.retain(|event, (other, _)| *other != holder || !events.contains(event));
         })
         .await
     }
