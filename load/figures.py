@@ -67,7 +67,9 @@ class Bench:
 
 UNIFORM, HOT = "POST /orders, PostgreSQL, 64 connections", "POST /orders, one hot SKU, PostgreSQL, 64 connections"
 MANY, SQLITE = "POST /orders, PostgreSQL, 512 connections", "POST /orders, SQLite, 64 connections"
-BASE, BASE_HOT = "one stored procedure per order, pgbench", "the same, one hot SKU, pgbench"
+BASE, BASE_HOT = "one stored procedure per order, pgbench", "one stored procedure per order, one hot SKU, pgbench"
+STATEMENTS, STATEMENTS_HOT = (
+    "one transaction of nine statements per order, pgbench", "one transaction of nine statements per order, one hot SKU, pgbench")
 LIVEZ, LIVEZ_MANY = "GET /livez, 64 connections", "GET /livez, 512 connections"
 CART, ADD, PURCHASES = "GET /carts/{user} of 3 lines", "POST /carts/{user}/items", "whole purchases by loms replay"
 ALONE, BASE_ALONE = "POST /orders, one connection", "one stored procedure per order, one client"
@@ -84,13 +86,16 @@ def orders(bench):
     psql("baseline", "-f", str(LOAD / "baseline.sql"))
     best = {
         script: max(bench.pgbench_clients, key=lambda clients: pgbench("baseline", script, bench.seconds, clients)["rate"])
-        for script in ("uniform", "hot")}
+        for script in ("uniform", "hot", "uniform_statements", "hot_statements")}
     bench.notes["clients"] = best
     hot = bench.folder / "hot.bodies"
+    baseline = lambda script: pgbench("baseline", script, bench.seconds, best[script])
     bench.interleaved({
-        BASE: lambda: pgbench("baseline", "uniform", bench.seconds, best["uniform"]),
+        STATEMENTS: lambda: baseline("uniform_statements"),
+        STATEMENTS_HOT: lambda: baseline("hot_statements"),
+        BASE: lambda: baseline("uniform"),
         UNIFORM: lambda: bench.uniform(server),
-        BASE_HOT: lambda: pgbench("baseline", "hot", bench.seconds, best["hot"]),
+        BASE_HOT: lambda: baseline("hot"),
         HOT: lambda: oha(server, bench.seconds, CONNECTIONS, "/orders", bodies=hot),
         SQLITE: lambda: bench.uniform(sqlite),
         MANY: lambda: bench.uniform(server, connections=MANY_CONNECTIONS),

@@ -4,7 +4,7 @@ import math
 
 WIDTH, HEIGHT, LEFT, TOP, PANEL = 860, 340, 60, 50, 340
 COLOURS = {"uniform": "#1f77b4", "hot": "#d62728", "baseline": "#7fb2d9", "baseline, hot": "#eb9c9d"}
-NAMES = {"uniform": "LOMS", "hot": "LOMS, one hot SKU", "baseline": "a transaction per order",
+NAMES = {"uniform": "LOMS", "hot": "LOMS, one hot SKU", "baseline": "a stored procedure per order",
          "baseline, hot": "the same, one hot SKU"}
 
 
