@@ -30,7 +30,7 @@ use crate::domain::Sku;
 use crate::domain::stock::Shelf;
 use crate::http::{self, Api, Watched};
 use crate::notifications::Outlet;
-use crate::notifications::in_process::{self, InProcess};
+use crate::notifications::in_process::{self, InProcess, Retries};
 use crate::notifications::notifier::Notifier;
 use crate::notifications::publisher::Publisher;
 use crate::products::{Catalogue, Client, Limits, Products};
@@ -56,6 +56,8 @@ struct Parts {
     relay: Addr<OutboxRelay>,
     /// Of the StockKeeper, the Journal and the outbox relay.
     thread: Arbiter,
+    /// Without a broker.
+    retries: Option<Retries>,
     lifelines: Vec<Lifeline>,
 }
 
@@ -115,7 +117,7 @@ impl Application {
         let shelves = load_shelves(&store, &io).await?;
         let (stock_keeper, keeper_ends) = start_stock_keeper(&thread, shelves, journal.clone());
         let outbox = Outbox { settings, store: &store, io: &io, clock: &clock };
-        let (outlet, outlet_ends) = outbox.outlet(identity)?;
+        let (outlet, retries, outlet_ends) = outbox.outlet(identity)?;
         let (relay, backlog, relay_ends) = outbox.start_relay(&thread, outlet, journal.clone(), identity).await?;
 
         let order_ids = OrderIds::new(Arc::clone(&store), io.clone());
@@ -128,7 +130,7 @@ impl Application {
         let workers = std::thread::available_parallelism().map_or(2, usize::from);
         let server = http::serve(api.clone(), listener, workers)?;
         let lifelines = [journal_ends, keeper_ends, relay_ends].into_iter().chain(outlet_ends).collect();
-        Ok(Parts { address, server, api, relay, thread, lifelines })
+        Ok(Parts { address, server, api, relay, thread, retries, lifelines })
     }
 
     #[must_use]
@@ -142,7 +144,7 @@ impl Application {
     /// Where a part that everything stands on has ended: the process must be started again.
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
         let Self { parts, io } = self;
-        let Parts { server, api, relay, thread, mut lifelines, .. } = parts;
+        let Parts { server, api, relay, thread, retries, mut lifelines, .. } = parts;
         let handle = server.handle();
         let serving = actix_rt::spawn(server);
         let (held, deadlines_end) = Lifeline::of("the minding of deadlines");
@@ -161,6 +163,8 @@ impl Application {
         deadlines.abort();
         watch.abort();
         upkeep.abort();
+        // What is being sent ends while the last commands are answered.
+        retries.iter().for_each(Retries::stop);
         drain(&handle, &api).await;
         handle.stop(true).await;
         serving.await.context("the HTTP server was torn off")??;
@@ -171,7 +175,13 @@ impl Application {
         }
         let store = Arc::clone(&api.core.store);
         // The task ends on the runtime that owns the connections.
-        let _ = io.spawn(async move { store.close().await }).await;
+        let closed = io.spawn(async move {
+            if let Some(retries) = retries {
+                retries.ended().await;
+            }
+            store::close(&*store).await;
+        });
+        let _ = closed.await;
         thread.stop();
         io.shutdown_background();
         outcome
@@ -256,9 +266,10 @@ impl Outbox<'_> {
 
     /// RabbitMQ; or without it the notifier in this process, which tries again what failed as long as
     /// the lifeline holds.
-    fn outlet(&self, identity: WriterIdentity) -> anyhow::Result<(Box<dyn Outlet>, Option<Lifeline>)> {
+    fn outlet(&self, identity: WriterIdentity) -> anyhow::Result<(Box<dyn Outlet>, Option<Retries>, Option<Lifeline>)> {
         if let Some(url) = &self.settings.amqp_url {
-            return Ok((Box::new(Publisher::new(url.clone(), self.settings.currency.code().to_owned())), None));
+            let publisher = Publisher::new(url.clone(), self.settings.currency.code().to_owned());
+            return Ok((Box::new(publisher), None, None));
         }
         let (store, clock) = (Arc::clone(self.store), Arc::clone(self.clock));
         let notifier = Arc::new(Notifier::new(
@@ -268,8 +279,8 @@ impl Outbox<'_> {
         ));
         let (lifeline, ends) = Lifeline::of("the notifier");
         let retry = in_process::retry(Arc::clone(&notifier), store, clock, identity.writer_id);
-        self.io.spawn(held_by(lifeline, retry));
-        Ok((Box::new(InProcess(notifier)), Some(ends)))
+        let retries = Retries { notifier: Arc::clone(&notifier), task: self.io.spawn(held_by(lifeline, retry)) };
+        Ok((Box::new(InProcess(notifier)), Some(retries), Some(ends)))
     }
 }
 

@@ -6,8 +6,8 @@ use libfuzzer_sys::fuzz_target;
 use loms::notifications::message::{read, write};
 
 fuzz_target!(|bytes: &[u8]| {
-    match read(bytes) {
-        Ok(event) => assert_eq!(read(&write(&event, "RUB")), Ok(event)),
+    match read(bytes, "RUB") {
+        Ok(event) => assert_eq!(read(&write(&event, "RUB"), "RUB"), Ok(event)),
         Err(error) => assert!(!error.to_string().is_empty()),
     }
 });

@@ -11,7 +11,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
 use crate::notifications::notifier::Notifier;
 use crate::notifications::{consumer, parking};
-use crate::store::Store;
+use crate::store::{self, Store};
 
 /// Consumes until SIGTERM or SIGINT.
 ///
@@ -31,7 +31,7 @@ pub async fn run(settings: &Settings, store: Arc<dyn Store>) -> anyhow::Result<(
         }
     };
     consumer::run(url, &resources, stop).await;
-    resources.store.close().await;
+    store::close(&*resources.store).await;
     Ok(())
 }
 

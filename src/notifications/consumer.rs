@@ -22,11 +22,13 @@ use super::broker::{Broker, BrokerError, Outgoing, limited};
 use super::message;
 use super::notifier::{Notifier, Source, Verdict};
 use super::topology::{PARKING_QUEUE, QUEUE, RETRY_QUEUES};
-use super::{RETRY_PAUSE_MS, insist, resend};
+use super::{insist, resend};
 
 /// How many messages this process holds that it has not acknowledged.
 const PREFETCH_MESSAGES: u16 = 100;
-/// What is in hand at a stop is finished within this time.
+/// Pause between two attempts to reach the broker, rising from the first to the second.
+const RETRY_PAUSE_MS: (u64, u64) = (100, 10_000);
+/// What is being sent at a stop, and the record of it, is torn off after this time.
 const FINISH_MS_MAX: u64 = 10_000;
 /// Why a message was parked, in its headers.
 pub const REASON_HEADER: &str = "x-loms-reason";
@@ -52,9 +54,13 @@ pub struct Resources {
     pub currency: String,
 }
 
-/// Consumes until `stop` comes true; whatever fails is tried again. What is in hand by then is told,
-/// recorded and acknowledged: torn off in between, it would be told twice.
+/// Consumes until `stop` comes true; whatever fails is tried again. What is being sent by then is recorded and
+/// acknowledged: torn off in between, it would be told twice.
 pub async fn run(url: &SecretString, resources: &Resources, stop: impl Future<Output = ()>) {
+    let stop = async {
+        stop.await;
+        resources.notifier.stop();
+    };
     let stop = stop.shared();
     let too_late = stop.clone().then(|()| tokio::time::sleep(Duration::from_millis(FINISH_MS_MAX)));
     tokio::select! {
@@ -135,8 +141,8 @@ async fn work_off(
     }
     let (marks, events): (Vec<_>, Vec<_>) = deliveries.iter().partition(|delivery| resend::is_mark(delivery));
     let (put_back, others): (Vec<_>, Vec<_>) = events.into_iter().partition(|delivery| is_put_back(delivery));
-    let mut elsewhere = tell(&others, &resources.notifier, Source::Broker).await;
-    elsewhere.extend(tell(&put_back, &resources.notifier, Source::Operator).await);
+    let mut elsewhere = tell(&others, resources, Source::Broker).await;
+    elsewhere.extend(tell(&put_back, resources, Source::Operator).await);
     for mark in marks {
         let (store, currency) = (&*resources.store, &*resources.currency);
         let go_on = || resend::go_on(&mark.data, store, currency, resources.clock.now());
@@ -150,13 +156,13 @@ async fn work_off(
 }
 
 /// Tells of the events, and gives what is to come again or to be parked.
-async fn tell(deliveries: &[&Delivery], notifier: &Notifier, source: Source) -> Vec<Outgoing> {
+async fn tell(deliveries: &[&Delivery], resources: &Resources, source: Source) -> Vec<Outgoing> {
     let mut events: Vec<OrderEvent> = Vec::with_capacity(deliveries.len());
     let mut met: HashMap<EventId, usize> = HashMap::with_capacity(deliveries.len());
     let mut of_events = Vec::with_capacity(deliveries.len());
     let mut elsewhere = Vec::new();
     for delivery in deliveries {
-        match message::read(&delivery.data) {
+        match message::read(&delivery.data, &resources.currency) {
             // One that was published twice may come twice at once: it is told once.
             Ok(event) => {
                 let at = *met.entry(event.id).or_insert(events.len());
@@ -168,7 +174,7 @@ async fn tell(deliveries: &[&Delivery], notifier: &Notifier, source: Source) -> 
             Err(error) => elsewhere.push(parked(delivery, &error.to_string())),
         }
     }
-    let verdicts = insist(|| notifier.notify(&events, source)).await;
+    let verdicts = insist(|| resources.notifier.notify(&events, source)).await;
     let mut verdicts: Vec<_> = verdicts.into_iter().map(Some).collect();
     for (delivery, at) in of_events {
         // Of several deliveries of one event the first goes on its way, and the others end here.

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
 use crate::domain::{Offer, OrderEvent, Time};
 use crate::store::{Store, StoreError, in_time};
 
-use super::notifier::{Notifier, Source};
+use super::notifier::{Notifier, Source, Verdict};
 use super::{Outlet, OutletError};
 
 /// From one delivery of a few events to the next. The first of some events is told at once; under load
@@ -23,6 +24,8 @@ const FEW_EVENTS_MAX: usize = 1_000;
 const RETRY_PAUSE_MS: u64 = 1_000;
 /// How many events are tried again at once.
 const RETRY_EVENTS_MAX: u32 = 100;
+/// At a stop, what is being sent ends within this time.
+const END_MS_MAX: u64 = 5_000;
 
 pub struct InProcess(pub Arc<Notifier>);
 
@@ -30,7 +33,10 @@ pub struct InProcess(pub Arc<Notifier>);
 impl Outlet for InProcess {
     async fn deliver(&mut self, events: &[OrderEvent], offer: Offer) -> Result<(), OutletError> {
         let began = Instant::now();
-        self.0.notify(events, Source::Outbox(offer)).await.map_err(OutletError::Store)?;
+        let verdicts = self.0.notify(events, Source::Relay(offer)).await.map_err(OutletError::Store)?;
+        if verdicts.contains(&Verdict::InHand) {
+            return Err(OutletError::InHand);
+        }
         if events.len() <= FEW_EVENTS_MAX {
             tokio::time::sleep(Duration::from_millis(DELIVERY_PAUSE_MS).saturating_sub(began.elapsed())).await;
         }
@@ -40,9 +46,29 @@ impl Outlet for InProcess {
     async fn close(&mut self) {}
 }
 
-/// Tries again what is due, until the process ends. Of several processes, the one with the lowest writer does.
+/// The task that tries again.
+pub struct Retries {
+    pub notifier: Arc<Notifier>,
+    pub task: JoinHandle<()>,
+}
+
+impl Retries {
+    /// What is being sent comes to its end, and no more.
+    pub fn stop(&self) {
+        self.notifier.stop();
+    }
+
+    /// Returns when it has stopped, or after [`END_MS_MAX`].
+    pub async fn ended(self) {
+        if tokio::time::timeout(Duration::from_millis(END_MS_MAX), self.task).await.is_err() {
+            tracing::warn!("what is being sent does not end; it may be sent again");
+        }
+    }
+}
+
+/// Tries again what is due, until the notifier stops. Of several processes, the one with the lowest writer does.
 pub async fn retry(notifier: Arc<Notifier>, store: Arc<dyn Store>, clock: Arc<dyn Clock>, writer: i32) {
-    loop {
+    while !notifier.is_stopping() {
         if let Err(error) = retry_once(&notifier, &*store, clock.now(), writer).await {
             tracing::warn!(%error, "what is to be notified again could not be read");
         }
@@ -53,7 +79,7 @@ pub async fn retry(notifier: Arc<Notifier>, store: Arc<dyn Store>, clock: Arc<dy
 async fn retry_once(notifier: &Notifier, store: &dyn Store, now: Time, writer: i32) -> Result<(), StoreError> {
     let due = in_time(store.due(now, writer, RETRY_EVENTS_MAX)).await?;
     if !due.is_empty() {
-        notifier.notify(&in_time(store.events(&due)).await?, Source::Outbox(Offer::Again)).await?;
+        notifier.notify(&in_time(store.events(&due)).await?, Source::Retry).await?;
     }
     Ok(())
 }

@@ -1,12 +1,13 @@
 //! Events that a notifier has in hand: while it tells of them, other notifiers leave them alone.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::domain::EventId;
+use crate::clock::Clock;
+use crate::domain::{EventId, Time};
 use crate::store::{NotificationLog, StoreError, WRITER_DEAD_AFTER_MS, in_time};
 
 use super::insist;
@@ -18,26 +19,48 @@ const PROLONG_EVERY: Duration = Duration::from_secs(3);
 /// Dropped without a release, it ends after its time to live.
 pub(super) struct Lease<'a> {
     log: &'a dyn NotificationLog,
+    clock: &'a dyn Clock,
     holder: i64,
     events: Vec<EventId>,
-    held_until: Mutex<Instant>,
+    /// `None` once it was lost, for good: others may have told of the events since.
+    ends_at: Mutex<Option<End>>,
+}
+
+/// Whichever comes first: only one of the two clocks goes on while a machine sleeps, and nobody sets the other one.
+#[derive(Clone, Copy)]
+struct End(Instant, Time);
+
+impl End {
+    fn from_now(clock: &dyn Clock) -> Self {
+        Self(Instant::now() + TIME_TO_LIVE, clock.now() + TIME_TO_LIVE)
+    }
+
+    fn has_come(self, clock: &dyn Clock) -> bool {
+        self.0 <= Instant::now() || self.1 <= clock.now()
+    }
 }
 
 impl<'a> Lease<'a> {
     /// Takes those of the events that no other notifier has in hand.
-    pub async fn take(log: &'a dyn NotificationLog, events: &[EventId]) -> Result<Self, StoreError> {
-        let (holder, held_until) = (rand::random(), Instant::now() + TIME_TO_LIVE);
+    pub async fn take(
+        log: &'a dyn NotificationLog,
+        clock: &'a dyn Clock,
+        events: &[EventId],
+    ) -> Result<Self, StoreError> {
+        let (holder, ends_at) = (rand::random(), End::from_now(clock));
         let events = in_time(log.lease(events, holder, TIME_TO_LIVE)).await?;
-        Ok(Self { log, holder, events, held_until: Mutex::new(held_until) })
+        Ok(Self { log, clock, holder, events, ends_at: Mutex::new(Some(ends_at)) })
     }
 
     pub fn events(&self) -> HashSet<EventId> {
         self.events.iter().copied().collect()
     }
 
-    /// Not where it could not be prolonged, or its process was halted: others may have the events.
+    /// Not where it could not be prolonged in time, or its process was halted.
     pub fn is_held(&self) -> bool {
-        Instant::now() < *self.held_until.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut ends_at = self.ends_at();
+        *ends_at = ends_at.filter(|end| !end.has_come(self.clock));
+        ends_at.is_some()
     }
 
     /// Does the work, and prolongs the lease meanwhile.
@@ -55,17 +78,28 @@ impl<'a> Lease<'a> {
     }
 
     async fn prolong(&self) {
-        let held_until = Instant::now() + TIME_TO_LIVE;
-        match in_time(self.log.lease(&self.events, self.holder, TIME_TO_LIVE)).await {
-            Ok(events) if events.len() == self.events.len() => {
-                *self.held_until.lock().unwrap_or_else(PoisonError::into_inner) = held_until;
+        if !self.is_held() {
+            return;
+        }
+        let end = End::from_now(self.clock);
+        match in_time(self.log.prolong(&self.events, self.holder, TIME_TO_LIVE)).await {
+            Ok(true) => {
+                let mut ends_at = self.ends_at();
+                *ends_at = ends_at.map(|_| end);
             }
-            Ok(_) => tracing::warn!("another notifier has taken over events that are in hand"),
+            Ok(false) => {
+                tracing::warn!("another notifier has taken over events that were in hand");
+                *self.ends_at() = None;
+            }
             Err(error) => tracing::warn!(%error, "a lease of events cannot be prolonged; trying again"),
         }
     }
 
     pub async fn release(self) {
         insist(|| in_time(self.log.release(&self.events, self.holder))).await;
+    }
+
+    fn ends_at(&self) -> MutexGuard<'_, Option<End>> {
+        self.ends_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

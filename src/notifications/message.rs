@@ -21,6 +21,8 @@ pub const BYTES_MAX: usize = 15 * 1024 * 1024;
 /// The seconds since 1970 of the times that are taken: from then to the year 9999, as mail and HTTP write them.
 const TIMES: RangeInclusive<i64> = 0..=253_402_300_799;
 const SPEC_VERSION: &str = "1.0";
+/// So much is repeated of what was foreign in a message.
+const REASON_CHARS_MAX: usize = 200;
 /// An event's type goes on with its name.
 pub const TYPE_PREFIX: &str = "loms.order.";
 
@@ -35,6 +37,8 @@ pub enum MessageError {
     UnknownVersion(String),
     #[error("its {0} is not valid")]
     Invalid(&'static str),
+    #[error("its prices are in {0}, not in the currency that is set here")]
+    OtherCurrency(String),
 }
 
 #[derive(Serialize, Deserialize, utoipa::ToSchema)]
@@ -134,20 +138,25 @@ pub fn write(event: &OrderEvent, currency: &str) -> Vec<u8> {
     serde_json::to_vec(&envelope).unwrap_or_default()
 }
 
+/// An event of a shop with this currency (ISO 4217).
+///
 /// # Errors
 /// [`MessageError`] says what is wrong; such a message will never be read.
-pub fn read(bytes: &[u8]) -> Result<OrderEvent, MessageError> {
+pub fn read(bytes: &[u8], currency: &str) -> Result<OrderEvent, MessageError> {
     if bytes.len() > BYTES_MAX {
         return Err(MessageError::TooLarge);
     }
-    let unreadable = |error: serde_json::Error| MessageError::Unreadable(error.to_string());
+    let unreadable = |error: serde_json::Error| MessageError::Unreadable(shortened(&error.to_string()));
     let json: serde_json::Value = serde_json::from_slice(bytes).map_err(unreadable)?;
     let version = json.get("dataschema").and_then(serde_json::Value::as_str).unwrap_or("none");
     if version != SCHEMA {
-        return Err(MessageError::UnknownVersion(version.chars().take(100).collect()));
+        return Err(MessageError::UnknownVersion(shortened(version)));
     }
     let envelope: Envelope = serde_json::from_value(json).map_err(unreadable)?;
     let body = envelope.data;
+    if body.currency != currency {
+        return Err(MessageError::OtherCurrency(shortened(&body.currency)));
+    }
     let item = |line: Line| {
         Some(Item {
             sku: Sku::parse(&line.sku).ok()?,
@@ -170,6 +179,11 @@ pub fn read(bytes: &[u8]) -> Result<OrderEvent, MessageError> {
         items: body.items.into_iter().map(item).collect::<Option<_>>().ok_or(MessageError::Invalid("items"))?,
         total: Money(body.total_price),
     })
+}
+
+/// A reason stands in a header of the message, and all of them have to fit into one frame.
+fn shortened(foreign: &str) -> String {
+    foreign.chars().take(REASON_CHARS_MAX).collect()
 }
 
 #[cfg(test)]
@@ -204,7 +218,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let bytes = write(&event(), "RUB");
-        assert_eq!(read(&bytes), Ok(event()));
+        assert_eq!(read(&bytes, "RUB"), Ok(event()));
         let json: serde_json::Value = serde_json::from_slice(&bytes).expect("JSON");
         assert_eq!(json["id"], "3-42");
         assert_eq!(json["type"], "loms.order.cancelled");
@@ -221,7 +235,7 @@ mod tests {
         let largest = OrderEvent { items: (0..2_000).map(item).collect(), ..event() };
         let bytes = write(&largest, "RUB");
         assert!(bytes.len() > 8 * 1024 * 1024, "{} bytes", bytes.len());
-        assert_eq!(read(&bytes), Ok(largest));
+        assert_eq!(read(&bytes, "RUB"), Ok(largest));
     }
 
     #[test]
@@ -231,21 +245,26 @@ mod tests {
         let json: serde_json::Value = serde_json::from_slice(&bytes).expect("JSON");
         assert_eq!(json["type"], "loms.order.payment_refused");
         assert_eq!((&json["data"]["status"], &json["data"]["previous_status"]), (&"cancelled".into(), &json!(null)));
-        assert_eq!(read(&bytes), Ok(refused));
+        assert_eq!(read(&bytes, "RUB"), Ok(refused));
     }
 
     #[test]
     fn what_is_not_an_event_is_named() {
-        assert!(matches!(read(b"poison"), Err(MessageError::Unreadable(_))));
-        assert_eq!(read(b"{}"), Err(MessageError::UnknownVersion("none".to_owned())));
-        assert_eq!(read(&vec![b' '; BYTES_MAX + 1]), Err(MessageError::TooLarge));
+        assert!(matches!(read(b"poison", "RUB"), Err(MessageError::Unreadable(_))));
+        assert_eq!(read(b"{}", "RUB"), Err(MessageError::UnknownVersion("none".to_owned())));
+        assert_eq!(read(&vec![b' '; BYTES_MAX + 1], "RUB"), Err(MessageError::TooLarge));
         let other = String::from_utf8(write(&event(), "RUB")).expect("UTF-8").replace("order-event:1", "order-event:2");
-        assert_eq!(read(other.as_bytes()), Err(MessageError::UnknownVersion("urn:loms:order-event:2".to_owned())));
+        assert_eq!(
+            read(other.as_bytes(), "RUB"),
+            Err(MessageError::UnknownVersion("urn:loms:order-event:2".to_owned()))
+        );
         let bad = String::from_utf8(write(&event(), "RUB")).expect("UTF-8").replace("3-42", "42");
-        assert_eq!(read(bad.as_bytes()), Err(MessageError::Invalid("id")));
+        assert_eq!(read(bad.as_bytes(), "RUB"), Err(MessageError::Invalid("id")));
+        let yen = write(&event(), "JPY");
+        assert_eq!(read(&yen, "RUB"), Err(MessageError::OtherCurrency("JPY".to_owned())));
         for seconds in [-1, 253_402_300_800] {
             let at = Time::from_timestamp(seconds, 0).expect("in range");
-            assert_eq!(read(&write(&OrderEvent { at, ..event() }, "RUB")), Err(MessageError::Invalid("time")));
+            assert_eq!(read(&write(&OrderEvent { at, ..event() }, "RUB"), "RUB"), Err(MessageError::Invalid("time")));
         }
     }
 }

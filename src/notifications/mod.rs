@@ -26,8 +26,9 @@ use crate::store::StoreError;
 
 use broker::BrokerError;
 
-/// Pause between two attempts to reach the broker or the database, rising from the first to the second.
-const RETRY_PAUSE_MS: (u64, u64) = (100, 10_000);
+/// Pause between two attempts to write down what was done, rising from the first to the second: soon enough for nobody
+/// else to do it again.
+const INSIST_PAUSE_MS: (u64, u64) = (100, 1_000);
 
 /// Where committed events go.
 #[async_trait]
@@ -50,18 +51,20 @@ pub enum OutletError {
     Broker(BrokerError),
     #[error(transparent)]
     Store(StoreError),
+    #[error("another process has some of the events in hand, or this one stops")]
+    InHand,
 }
 
 /// Asks until the database answers, without an end: whoever was told must not be told again, and what is given back to
 /// the broker counts against it there, so that an outage of some seconds would park it.
 async fn insist<T, A: Future<Output = Result<T, StoreError>>>(mut ask: impl FnMut() -> A) -> T {
-    let mut pause_ms = RETRY_PAUSE_MS.0;
+    let mut pause_ms = INSIST_PAUSE_MS.0;
     loop {
         match ask().await {
             Ok(answer) => return answer,
             Err(error) => tracing::warn!(%error, "the database does not answer; trying again"),
         }
         tokio::time::sleep(Duration::from_millis(pause_ms)).await;
-        pause_ms = RETRY_PAUSE_MS.1.min(2 * pause_ms);
+        pause_ms = INSIST_PAUSE_MS.1.min(2 * pause_ms);
     }
 }

@@ -8,6 +8,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use chrono::TimeDelta;
 use futures_util::future::join_all;
@@ -38,6 +39,7 @@ pub struct Notifier {
     channels: Vec<Box<dyn Channel>>,
     log: Arc<dyn NotificationLog>,
     clock: Arc<dyn Clock>,
+    stopping: AtomicBool,
 }
 
 /// Who has brought events, and will bring back those that have to be tried again.
@@ -46,16 +48,17 @@ pub enum Source {
     Broker,
     /// The broker, but an operator has put them back: what has given up is tried anew.
     Operator,
-    /// The program itself, without a broker: of several programs, one has the event. Of what is offered first, nothing can
-    /// be known.
-    Outbox(Offer),
+    /// The relay of this program, without a broker. Of what is offered first, nothing can be known.
+    Relay(Offer),
+    /// This program, without a broker: what is to be tried again is due.
+    Retry,
 }
 
 impl Source {
     fn offer(self) -> Offer {
         match self {
-            Self::Outbox(offer) => offer,
-            Self::Broker | Self::Operator => Offer::Again,
+            Self::Relay(offer) => offer,
+            Self::Broker | Self::Operator | Self::Retry => Offer::Again,
         }
     }
 }
@@ -67,7 +70,7 @@ pub enum Verdict {
     Done,
     /// Some channel is to try again; so many attempts were made.
     Again { attempts: u32 },
-    /// Another notifier has it in hand, or one of its order: it is to come again in a moment.
+    /// Another notifier has it in hand, or one of its order, or this one stops: it is to come again in a moment.
     InHand,
     /// Some channel has given up.
     GivenUp { reason: String },
@@ -92,7 +95,17 @@ struct Lane<'a> {
 impl Notifier {
     #[must_use]
     pub fn new(channels: Vec<Box<dyn Channel>>, log: Arc<dyn NotificationLog>, clock: Arc<dyn Clock>) -> Self {
-        Self { channels, log, clock }
+        Self { channels, log, clock, stopping: AtomicBool::new(false) }
+    }
+
+    /// From now on no sending begins that may take its time; those under way end, and are recorded.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
     }
 
     /// Tells of each of the events where that was not done yet; a verdict for each, in their order. What was sent is
@@ -102,7 +115,7 @@ impl Notifier {
     /// [`StoreError`]: what is known of some of the events cannot be read, and nobody was told of them. All may come
     /// again.
     pub async fn notify(&self, events: &[OrderEvent], source: Source) -> Result<Vec<Verdict>, StoreError> {
-        let part = if self.channels.iter().all(|channel| channel.is_local()) { usize::MAX } else { PART_EVENTS };
+        let part = if self.is_local() { usize::MAX } else { PART_EVENTS };
         let mut verdicts = Vec::with_capacity(events.len());
         for part in events.chunks(part) {
             verdicts.extend(self.notify_part(part, source).await?);
@@ -111,13 +124,18 @@ impl Notifier {
     }
 
     async fn notify_part(&self, events: &[OrderEvent], source: Source) -> Result<Vec<Verdict>, StoreError> {
-        if let Source::Outbox(_) = source {
+        if source == Source::Relay(Offer::First) && self.is_local() {
+            // Done at once, where a lease would take longer.
             return self.tell(events, source, None).await;
         }
-        let lease = Lease::take(&*self.log, &ids_told(events)).await?;
+        let lease = Lease::take(&*self.log, &*self.clock, &ids_told(events)).await?;
         let verdicts = lease.during(self.tell(events, source, Some(&lease))).await;
         lease.release().await;
         verdicts
+    }
+
+    fn is_local(&self) -> bool {
+        self.channels.iter().all(|channel| channel.is_local())
     }
 
     async fn tell(
@@ -155,12 +173,14 @@ impl Notifier {
 
     /// Notifies of the events of every order in this lane, one after another.
     async fn send_lane<'a>(&self, lane: usize, events: &[(usize, &'a OrderEvent)], known: &Known<'_>) -> Lane<'a> {
-        let (mut made, mut lost) = (Lane::default(), false);
+        let mut made = Lane::default();
         for &(at, event) in events.iter().filter(|(_, event)| lane_of(event) == lane) {
             let mut verdict = Verdict::Done;
             for channel in &self.channels {
                 let number = match known.attempts.get(&(event.id, channel.name())) {
                     Some((Told::Sent | Told::Skipped, _)) => continue,
+                    // It is tried again when its time has come.
+                    Some((Told::Waiting, _)) if matches!(known.source, Source::Relay(_)) => continue,
                     Some((Told::Failed, _)) if known.source != Source::Operator => {
                         let reason = format!("the channel {} has given up before", channel.name());
                         verdict = verdict.and(Verdict::GivenUp { reason });
@@ -169,9 +189,7 @@ impl Notifier {
                     Some((Told::Failed, _)) | None => 1,
                     Some((Told::Waiting, attempts)) => attempts + 1,
                 };
-                // Nor what follows, should the lease be prolonged after all: users hear of an order's events in their order.
-                lost |= known.lease.is_some_and(|lease| !lease.is_held());
-                if lost {
+                if !self.may_send(&**channel, known.lease) {
                     verdict = Verdict::InHand;
                     break;
                 }
@@ -183,6 +201,12 @@ impl Notifier {
             made.verdicts.push((at, verdict));
         }
         made
+    }
+
+    /// If not now, then no more in this window: users hear of an order's events in their order.
+    fn may_send(&self, channel: &dyn Channel, lease: Option<&Lease<'_>>) -> bool {
+        let stops = self.is_stopping() && !channel.is_local();
+        !stops && lease.is_none_or(Lease::is_held)
     }
 
     async fn contacts(&self, events: &[OrderEvent]) -> Result<HashMap<UserId, Contact>, StoreError> {
@@ -214,7 +238,7 @@ impl Notifier {
         if let Some(reason) = reason.as_deref().filter(|_| matches!(told, Told::Waiting | Told::Failed)) {
             tracing::warn!(event.id = %event.id, channel, attempts, reason, "a user could not be notified");
         }
-        let is_ours = matches!(source, Source::Outbox(_)) && told == Told::Waiting;
+        let is_ours = matches!(source, Source::Relay(_) | Source::Retry) && told == Told::Waiting;
         let next_attempt_at = is_ours.then(|| next_attempt_at(at, attempts));
         Attempt { event, channel, told, attempts, reason, at, next_attempt_at }
     }

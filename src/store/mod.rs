@@ -239,6 +239,14 @@ pub async fn in_time<T>(call: impl Future<Output = Result<T, StoreError>>) -> Re
     tokio::time::timeout(limit, call).await.unwrap_or(Err(StoreError::TimedOut))
 }
 
+/// Closes the connections, as far as they can be closed in time: one on which an answer is still awaited cannot, and where
+/// the network has gone it would be awaited for a quarter of an hour.
+pub async fn close(store: &dyn Store) {
+    if tokio::time::timeout(Duration::from_millis(STATEMENT_MS_MAX), store.close()).await.is_err() {
+        tracing::warn!("the connections to the database could not be closed in good order");
+    }
+}
+
 /// Opens the database that the address names, of SQLite also one that is not there yet.
 ///
 /// # Errors

@@ -94,10 +94,13 @@ pub struct NotificationFilter {
 
 #[async_trait]
 pub trait NotificationLog: Send + Sync {
-    /// Leases to the holder those of these different events that are leased to nobody else, or prolongs its lease; gives
-    /// those that it has. A lease ends with its release or after the time to live, by the database's clock. What is known of
-    /// an event is to be read after it was leased: whoever had it before has recorded what became of it.
+    /// Leases to the holder those of these different events that are leased to nobody; gives them. A lease ends with its
+    /// release or after the time to live, by the database's clock. What is known of an event is to be read after it was
+    /// leased: whoever had it before has recorded what became of it.
     async fn lease(&self, events: &[EventId], holder: i64, time_to_live: Duration) -> Result<Vec<EventId>, StoreError>;
+
+    /// From now on, the holder's lease of these events has this time to live; `false` where somebody else has some of them.
+    async fn prolong(&self, events: &[EventId], holder: i64, time_to_live: Duration) -> Result<bool, StoreError>;
 
     /// Ends what is still leased to the holder of these events.
     async fn release(&self, events: &[EventId], holder: i64) -> Result<(), StoreError>;

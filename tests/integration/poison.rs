@@ -50,14 +50,18 @@ fn redrive(shop: &Shop, broker: &PrivateRabbit, arguments: &[&str]) -> Vec<Strin
     String::from_utf8(output.stdout).expect("UTF-8").lines().map(str::to_owned).collect()
 }
 
-/// Not JSON, of another version, without what an event must have, and larger than any event.
-fn poison() -> [(Vec<u8>, &'static str); 4] {
+/// Not JSON, of another version, without what an event must have, larger than any event, and one of which an error would
+/// repeat more than fits into a header.
+fn poison() -> [(Vec<u8>, &'static str); 5] {
     let event = |schema: &str| format!(r#"{{"specversion": "1.0", "dataschema": "{schema}", "id": "1-1"}}"#);
+    let number = "x".repeat(200_000);
+    let endless = format!(r#"{{"dataschema": "{}", "data": {{"order_id": "{number}"}}}}"#, message::SCHEMA);
     [
         (b"poison".to_vec(), "it is not an event in JSON"),
         (event("urn:loms:order-event:9").into_bytes(), "of the version urn:loms:order-event:9"),
         (event(message::SCHEMA).into_bytes(), "it is not an event in JSON: missing field"),
         (vec![b' '; message::BYTES_MAX + 1], "it has more than 15728640 bytes"),
+        (endless.into_bytes(), "it is not an event in JSON: invalid type: string \"xxx"),
     ]
 }
 
@@ -134,23 +138,23 @@ async fn poison_is_parked_the_queue_moves_on_and_redrive_brings_back(scene: &Sce
     let notifier = scene.start_notifier();
     wait_until("the queue moves on", async || by_webhook(shop, "ann").await.len() == 2).await;
     wait_for(shop, "refused", "failed", 1).await;
-    scene.wait_for_messages(PARKING_QUEUE, 5).await;
+    scene.wait_for_messages(PARKING_QUEUE, 6).await;
 
     let shown = scene.redrive(&["--dry-run"]);
     for (at, (_, reason)) in poison().iter().enumerate() {
         assert!(shown[at].starts_with("no event\tleft\t") && shown[at].contains(reason), "{shown:?}");
     }
-    let refused = shown[4].split('\t').next().expect("an id").to_owned();
-    assert!(shown[4].contains("the receiver refuses the event with status 410"), "{shown:?}");
-    scene.wait_for_messages(PARKING_QUEUE, 5).await;
+    let refused = shown[5].split('\t').next().expect("an id").to_owned();
+    assert!(shown[5].contains("the receiver refuses the event with status 410"), "{shown:?}");
+    scene.wait_for_messages(PARKING_QUEUE, 6).await;
 
     // One by its id: it is told, and the others stay.
-    assert_eq!(scene.redrive(&[&refused]).last().expect("a sum"), "5 parked, 1 put back");
+    assert_eq!(scene.redrive(&[&refused]).last().expect("a sum"), "6 parked, 1 put back");
     wait_for(shop, "refused", "sent", 1).await;
-    scene.wait_for_messages(PARKING_QUEUE, 4).await;
+    scene.wait_for_messages(PARKING_QUEUE, 5).await;
     // All: poison stays poison, and is parked once more.
-    assert_eq!(scene.redrive(&[]).last().expect("a sum"), "4 parked, 4 put back");
-    scene.wait_for_messages(PARKING_QUEUE, 4).await;
+    assert_eq!(scene.redrive(&[]).last().expect("a sum"), "5 parked, 5 put back");
+    scene.wait_for_messages(PARKING_QUEUE, 5).await;
     let reasons = witness::parked(broker).await;
     assert!(poison().iter().all(|(_, reason)| reasons.iter().any(|parked| parked.contains(reason))), "{reasons:?}");
     assert!(notifier.terminate().success());

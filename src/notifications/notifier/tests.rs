@@ -20,6 +20,16 @@ struct Letters {
     most_under_way: AtomicUsize,
 }
 
+#[derive(Default)]
+enum Prolongs {
+    #[default]
+    All,
+    /// It does not answer.
+    Silent,
+    /// Somebody else has taken over.
+    Nothing,
+}
+
 /// Refuses the first records, and keeps the others. Lends what no other notifier has.
 #[derive(Default)]
 struct Log {
@@ -28,8 +38,8 @@ struct Log {
     /// In another notifier's hand.
     elsewhere: Mutex<Vec<EventId>>,
     leased_until: Mutex<Option<Instant>>,
-    /// What is lent is not prolonged.
-    prolongs_nothing: bool,
+    /// What becomes of every attempt to prolong.
+    prolongs: Prolongs,
 }
 
 #[async_trait::async_trait]
@@ -52,12 +62,18 @@ impl Channel for Arc<Letters> {
 impl NotificationLog for Log {
     async fn lease(&self, events: &[EventId], _: i64, time_to_live: Duration) -> Result<Vec<EventId>, StoreError> {
         let elsewhere = self.elsewhere.lock().expect("no panic");
-        let mut leased_until = self.leased_until.lock().expect("no panic");
-        if self.prolongs_nothing && leased_until.is_some() {
-            return Err(StoreError::TimedOut);
-        }
-        *leased_until = Some(Instant::now() + time_to_live);
+        *self.leased_until.lock().expect("no panic") = Some(Instant::now() + time_to_live);
         Ok(events.iter().filter(|event| !elsewhere.contains(event)).copied().collect())
+    }
+
+    async fn prolong(&self, _: &[EventId], _: i64, time_to_live: Duration) -> Result<bool, StoreError> {
+        match self.prolongs {
+            Prolongs::All => {}
+            Prolongs::Silent => return Err(StoreError::TimedOut),
+            Prolongs::Nothing => return Ok(false),
+        }
+        *self.leased_until.lock().expect("no panic") = Some(Instant::now() + time_to_live);
+        Ok(true)
     }
 
     async fn release(&self, _: &[EventId], _: i64) -> Result<(), StoreError> {
@@ -152,7 +168,7 @@ async fn many_are_notified_at_once_and_of_an_order_one_after_another() {
 async fn nobody_is_notified_again_because_the_record_was_refused() {
     let (notifier, letters, log) = notifier(5);
     let events = events(40);
-    notifier.notify(&events, Source::Outbox(Offer::First)).await.expect("told");
+    notifier.notify(&events, Source::Relay(Offer::First)).await.expect("told");
     assert_eq!(letters.sent.lock().expect("no panic").len(), events.len());
     assert_eq!(log.kept.lock().expect("no panic").len(), events.len());
 }
@@ -199,19 +215,56 @@ async fn what_is_in_hand_for_long_stays_in_hand_until_it_is_recorded() {
         let is_held = log.leased_until.lock().expect("no panic").is_some_and(|until| until > Instant::now());
         assert!(is_held, "let go after {:?}", begun.elapsed());
     }
-    assert!(begun.elapsed() > Duration::from_secs(70), "three letters, and some time for the record");
+    assert!(begun.elapsed() > Duration::from_secs(65), "three letters, and some time for the record");
     assert_eq!(*log.leased_until.lock().expect("no panic"), None, "it is still in hand");
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_no_longer_in_hand_is_not_told() {
-    let log = Log { prolongs_nothing: true, ..Log::default() };
+    let log = Log { prolongs: Prolongs::Silent, ..Log::default() };
     let (notifier, letters, log) = sending_for(Duration::from_secs(10), log);
     let events = events(1);
     let verdicts = notifier.notify(&events, Source::Broker).await.expect("told");
     assert_eq!(verdicts, [Verdict::Done, Verdict::Done, Verdict::InHand], "the third one would begin after 20 s");
     assert_eq!(*letters.sent.lock().expect("no panic"), [events[0].id, events[1].id]);
     assert_eq!(log.kept.lock().expect("no panic").len(), 2, "what was sent is recorded");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_somebody_else_has_taken_over_is_not_told() {
+    let log = Log { prolongs: Prolongs::Nothing, ..Log::default() };
+    let (notifier, letters, _) = sending_for(Duration::from_secs(5), log);
+    let verdicts = notifier.notify(&events(1), Source::Broker).await.expect("told");
+    assert_eq!(verdicts, [Verdict::Done, Verdict::InHand, Verdict::InHand], "it was known after 3 s");
+    assert_eq!(letters.sent.lock().expect("no panic").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_told_to_stop_ends_what_is_being_sent_and_begins_nothing() {
+    let (notifier, letters, log) = sending_for(Duration::from_secs(5), Log::default());
+    let events = events(1);
+    for source in [Source::Broker, Source::Relay(Offer::First)] {
+        let (told, ()) = tokio::join!(notifier.notify(&events, source), async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            notifier.stop();
+        });
+        let first = if source == Source::Broker { Verdict::Done } else { Verdict::InHand };
+        assert_eq!(told.expect("told"), [first, Verdict::InHand, Verdict::InHand]);
+        assert_eq!(*letters.sent.lock().expect("no panic"), [events[0].id]);
+        assert_eq!(*log.kept.lock().expect("no panic"), [(events[0].id, Told::Sent)]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_its_time_is_not_hurried_by_the_relay() {
+    let (notifier, letters, log) = notifier(0);
+    let events = events(1);
+    log.kept.lock().expect("no panic").extend(events.iter().map(|event| (event.id, Told::Waiting)));
+    let verdicts = notifier.notify(&events, Source::Relay(Offer::Again)).await.expect("told");
+    assert_eq!(verdicts, vec![Verdict::Done; 3]);
+    assert_eq!(*letters.sent.lock().expect("no panic"), []);
+    notifier.notify(&events, Source::Retry).await.expect("told");
+    assert_eq!(letters.sent.lock().expect("no panic").len(), 3);
 }
 
 #[test]

@@ -24,7 +24,7 @@ impl NotificationLog for Postgres {
             "insert into notification_leases (event_id, holder, expires_at)
              select event_id, $2, now() + $3 from unnest($1::text[]) as wanted (event_id) order by event_id
              on conflict (event_id) do update set holder = excluded.holder, expires_at = excluded.expires_at
-             where notification_leases.holder = excluded.holder or notification_leases.expires_at <= now()
+             where notification_leases.expires_at <= now()
              returning event_id",
         )
         .bind(texts(events))
@@ -34,6 +34,19 @@ impl NotificationLog for Postgres {
         .await
         .map_err(StoreError::from)?;
         leased.iter().map(|id| reading::event_id_of(id)).collect()
+    }
+
+    async fn prolong(&self, events: &[EventId], holder: i64, time_to_live: Duration) -> Result<bool, StoreError> {
+        let prolonged = sqlx::query(
+            "update notification_leases set expires_at = now() + $3 where event_id = any($1) and holder = $2",
+        )
+        .bind(texts(events))
+        .bind(holder)
+        .bind(time_to_live)
+        .execute(&self.pool)
+        .await
+        .map_err(StoreError::from)?;
+        Ok(prolonged.rows_affected() == events.len() as u64)
     }
 
     async fn release(&self, events: &[EventId], holder: i64) -> Result<(), StoreError> {

@@ -23,16 +23,30 @@ impl NotificationLog for Sqlite {
             "insert into notification_leases (event_id, holder, expires_at)
              select value, $2, cast(unixepoch('subsec') * 1000000 as integer) + $3 from jsonb_each($1) where true
              on conflict (event_id) do update set holder = excluded.holder, expires_at = excluded.expires_at
-             where notification_leases.holder = excluded.holder or notification_leases.expires_at <= excluded.expires_at - $3
+             where notification_leases.expires_at <= excluded.expires_at - $3
              returning event_id",
         )
         .bind(texts(events))
         .bind(holder)
-        .bind(i64::try_from(time_to_live.as_micros()).unwrap_or(i64::MAX))
+        .bind(micros(time_to_live))
         .fetch_all(&mut *writing.connection)
         .await;
         let leased: Vec<String> = writing.ended(leased)?;
         leased.iter().map(|id| reading::event_id_of(id)).collect()
+    }
+
+    async fn prolong(&self, events: &[EventId], holder: i64, time_to_live: Duration) -> Result<bool, StoreError> {
+        let mut writing = self.writing().await?;
+        let prolonged = sqlx::query(
+            "update notification_leases set expires_at = cast(unixepoch('subsec') * 1000000 as integer) + $3
+             where event_id in (select value from jsonb_each($1)) and holder = $2",
+        )
+        .bind(texts(events))
+        .bind(holder)
+        .bind(micros(time_to_live))
+        .execute(&mut *writing.connection)
+        .await;
+        Ok(writing.ended(prolonged)?.rows_affected() == events.len() as u64)
     }
 
     async fn release(&self, events: &[EventId], holder: i64) -> Result<(), StoreError> {
@@ -155,4 +169,8 @@ fn row<'a>(attempt: &'a Attempt<'_>) -> impl serde::Serialize + 'a {
 
 fn texts(events: &[EventId]) -> String {
     json(&events.iter().map(EventId::to_string).collect::<Vec<_>>())
+}
+
+fn micros(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
 }

@@ -32,12 +32,19 @@ async fn an_event_is_in_one_hand_until_that_lets_go() {
         ground.store.release(&[event(1)], ann).await.expect("released");
         assert_eq!(lease(&[event(1), event(2)], bob, HOUR).await, [event(1)]);
 
-        // Prolonged, it ends as it was said last.
-        assert_eq!(lease(&[event(2)], ann, Duration::from_millis(500)).await, [event(2)]);
+        // Prolonged, it ends as it was said last; and only who has all of it prolongs it.
+        let prolong = async |events: &[EventId], holder: i64, time_to_live: Duration| {
+            ground.store.prolong(events, holder, time_to_live).await.expect("answered")
+        };
+        assert!(!prolong(&[event(1), event(2)], ann, HOUR).await);
+        assert!(prolong(&[event(2)], ann, Duration::from_millis(500)).await);
         assert_eq!(lease(&[event(2)], bob, HOUR).await, []);
         let is_over = async || lease(&[event(2)], bob, HOUR).await == [event(2)];
         assert!(eventually(Duration::from_secs(10), is_over).await, "it is in hand for ever");
-        assert_eq!(lease(&[event(2)], ann, HOUR).await, []);
+        assert!(!prolong(&[event(2)], ann, HOUR).await);
+        ground.store.release(&[event(2)], bob).await.expect("released");
+        assert!(!prolong(&[event(2)], ann, HOUR).await, "what was let go comes back");
+        assert_eq!(lease(&[event(2)], bob, HOUR).await, [event(2)]);
     })
     .await;
 }

@@ -282,6 +282,10 @@ impl NotificationLog for TrappedStore {
         self.store.lease(events, holder, time_to_live).await
     }
 
+    async fn prolong(&self, events: &[EventId], holder: i64, time_to_live: Duration) -> Result<bool, StoreError> {
+        self.store.prolong(events, holder, time_to_live).await
+    }
+
     async fn release(&self, events: &[EventId], holder: i64) -> Result<(), StoreError> {
         self.store.release(events, holder).await
     }

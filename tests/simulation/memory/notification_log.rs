@@ -57,11 +57,20 @@ impl NotificationLog for MemoryStore {
         self.call(|database| {
             let (mut log, now) = (database.notifications(), Instant::now());
             let is_free = |log: &Notifications, event: &EventId| {
-                log.leases.get(event).is_none_or(|(other, expires_at)| *other == holder || *expires_at <= now)
+                log.leases.get(event).is_none_or(|(_, expires_at)| *expires_at <= now)
             };
             let leased: Vec<EventId> = events.iter().copied().filter(|event| is_free(&log, event)).collect();
             log.leases.extend(leased.iter().map(|event| (*event, (holder, now + time_to_live))));
             leased
+        })
+        .await
+    }
+
+    async fn prolong(&self, events: &[EventId], holder: i64, time_to_live: Duration) -> Result<bool, StoreError> {
+        self.call(|database| {
+            let (mut log, expires_at) = (database.notifications(), Instant::now() + time_to_live);
+            let ours = log.leases.iter_mut().filter(|(event, (of, _))| *of == holder && events.contains(event));
+            ours.map(|(_, (_, end))| *end = expires_at).count() == events.len()
         })
         .await
     }
