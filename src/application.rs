@@ -117,7 +117,8 @@ impl Application {
         let shelves = load_shelves(&store, &io).await?;
         let (stock_keeper, keeper_ends) = start_stock_keeper(&thread, shelves, journal.clone());
         let outbox = Outbox { settings, store: &store, io: &io, clock: &clock };
-        let (outlet, retries, outlet_ends) = outbox.outlet(identity)?;
+        let (outlet, retries) = outbox.outlet(identity)?;
+        let (retries, retries_end) = retries.unzip();
         let (relay, backlog, relay_ends) = outbox.start_relay(&thread, outlet, journal.clone(), identity).await?;
 
         let order_ids = OrderIds::new(Arc::clone(&store), io.clone());
@@ -129,7 +130,7 @@ impl Application {
         let api = web::Data::new(Api::new(core, products, settings.currency, payment_timeout, watched));
         let workers = std::thread::available_parallelism().map_or(2, usize::from);
         let server = http::serve(api.clone(), listener, workers)?;
-        let lifelines = [journal_ends, keeper_ends, relay_ends].into_iter().chain(outlet_ends).collect();
+        let lifelines = [journal_ends, keeper_ends, relay_ends].into_iter().chain(retries_end).collect();
         Ok(Parts { address, server, api, relay, thread, retries, lifelines })
     }
 
@@ -235,6 +236,9 @@ async fn close(actor: &str, ask: impl FnOnce(oneshot::Sender<()>) -> bool) {
     }
 }
 
+/// An outlet, and without a broker the task that tries again what failed.
+type Opened = (Box<dyn Outlet>, Option<(Retries, Lifeline)>);
+
 /// What the outbox relay is made of.
 struct Outbox<'a> {
     settings: &'a Settings,
@@ -266,10 +270,10 @@ impl Outbox<'_> {
 
     /// RabbitMQ; or without it the notifier in this process, which tries again what failed as long as
     /// the lifeline holds.
-    fn outlet(&self, identity: WriterIdentity) -> anyhow::Result<(Box<dyn Outlet>, Option<Retries>, Option<Lifeline>)> {
+    fn outlet(&self, identity: WriterIdentity) -> anyhow::Result<Opened> {
         if let Some(url) = &self.settings.amqp_url {
             let publisher = Publisher::new(url.clone(), self.settings.currency.code().to_owned());
-            return Ok((Box::new(publisher), None, None));
+            return Ok((Box::new(publisher), None));
         }
         let (store, clock) = (Arc::clone(self.store), Arc::clone(self.clock));
         let notifier = Arc::new(Notifier::new(
@@ -280,7 +284,7 @@ impl Outbox<'_> {
         let (lifeline, ends) = Lifeline::of("the notifier");
         let retry = in_process::retry(Arc::clone(&notifier), store, clock, identity.writer_id);
         let retries = Retries { notifier: Arc::clone(&notifier), task: self.io.spawn(held_by(lifeline, retry)) };
-        Ok((Box::new(InProcess(notifier)), Some(retries), Some(ends)))
+        Ok((Box::new(InProcess(notifier)), Some((retries, ends))))
     }
 }
 

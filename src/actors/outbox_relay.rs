@@ -52,6 +52,10 @@ pub struct OutboxRelay {
     resting: bool,
     /// It is to be looked for what dead writers left, as soon as the outlet is free.
     adopt_due: bool,
+    /// The next own event waits for what another writer has to tell of the same order.
+    held: bool,
+    /// It was the dead writers' turn.
+    adopted: bool,
     closing: Option<oneshot::Sender<()>>,
     backlog: Arc<Backlog>,
     /// Dropped with the relay, however it ends: then the process must end too, or events would wait for
@@ -89,11 +93,17 @@ pub struct Committed {
 #[rtype(result = "()")]
 pub struct Close(pub oneshot::Sender<()>);
 
-/// What an attempt to hand events over has come to: the last event that was taken, of this writer
-/// and of those that are dead.
+/// What an attempt to hand events over has come to.
 struct Relayed {
     outlet: Box<dyn Outlet>,
-    result: Result<Option<EventId>, RelayError>,
+    result: Result<Taken, RelayError>,
+}
+
+enum Taken {
+    /// This writer's events up to that one.
+    Own(EventId),
+    /// A window of what each dead writer left; or there is nothing to be had of them now.
+    Adopted { some: bool },
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -131,6 +141,8 @@ impl OutboxRelay {
             pause_ms: RETRY_PAUSE_MS.0,
             resting: false,
             adopt_due: false,
+            held: false,
+            adopted: false,
             closing: None,
             backlog,
             _lifeline: lifeline,
@@ -139,10 +151,11 @@ impl OutboxRelay {
 
     fn pump(&mut self, context: &mut Context<Self>) {
         self.backlog.events.store(self.committed - self.published.seq, Ordering::Relaxed);
-        if self.adopt_due && !self.resting && self.closing.is_none() {
+        let own_wait = self.committed > self.published.seq;
+        if self.adopt_due && !self.resting && self.closing.is_none() && !(own_wait && self.adopted) {
             return self.adopt_now(context);
         }
-        if self.resting || self.committed <= self.published.seq {
+        if self.resting || !own_wait {
             return self.close_if_asked(context);
         }
         let Some(outlet) = self.outlet.take() else { return };
@@ -152,10 +165,9 @@ impl OutboxRelay {
         if self.fresh.front().is_some_and(|event| event.id.seq == self.published.seq + 1) {
             let window = self.fresh.len().min(self.window_events as usize);
             let events = self.fresh.drain(..window).collect();
-            self.relay(hand_over_fresh(self.resources.store(), outlet, events, self.resources.clock.now()), context);
+            self.relay(hand_over_fresh(self.resources.store(), outlet, self.published, events), context);
         } else {
-            let (published, now) = (self.published, self.resources.clock.now());
-            self.relay(hand_over(self.resources.store(), outlet, published, self.window_events, now), context);
+            self.relay(hand_over(self.resources.store(), outlet, self.published, self.window_events), context);
         }
     }
 
@@ -189,11 +201,17 @@ impl OutboxRelay {
         }));
     }
 
-    fn go_on(&mut self, result: Result<Option<EventId>, RelayError>, context: &mut Context<Self>) {
+    fn go_on(&mut self, result: Result<Taken, RelayError>, context: &mut Context<Self>) {
+        self.adopted = matches!(result, Ok(Taken::Adopted { .. }));
+        let held = std::mem::take(&mut self.held);
         match result {
-            Ok(taken) => {
-                // To find nothing of dead writers asks nothing of the outlet.
-                let Some(taken) = taken else { return self.pump(context) };
+            Ok(Taken::Adopted { some }) => {
+                self.adopt_due |= some;
+                if held && !some {
+                    self.rest(context);
+                }
+            }
+            Ok(Taken::Own(taken)) => {
                 self.published = taken;
                 // Where the mailbox is full the next one comes in its place.
                 let _ = self.journal.try_send(journal::Published(taken.seq));
@@ -205,16 +223,20 @@ impl OutboxRelay {
                 // Some of what comes next may have been taken.
                 self.fresh.clear();
                 let events = self.committed - self.published.seq;
-                if let RelayError::Held(_) = error {
+                if let RelayError::Held(_) = error
+                    && self.closing.is_none()
+                {
                     tracing::debug!(%error, backlog.events = events, "events wait");
+                    // A living writer tells its events itself, a dead one's are told here.
+                    (self.held, self.adopt_due) = (true, true);
                 } else {
                     tracing::warn!(%error, backlog.events = events, "events cannot be handed over");
                     // Whether the database is there is known from the journal.
                     let is_the_broker = matches!(error, RelayError::Outlet(OutletError::Broker(_)));
                     self.backlog.failing.store(is_the_broker, Ordering::Relaxed);
                     self.window_events = WINDOW_EVENTS.0;
+                    self.rest(context);
                 }
-                self.rest(context);
             }
         }
         self.pump(context);
@@ -266,28 +288,21 @@ impl Resources {
 async fn hand_over_fresh(
     store: Arc<dyn Store>,
     mut outlet: Box<dyn Outlet>,
+    after: EventId,
     events: Vec<OrderEvent>,
-    now: Time,
 ) -> Relayed {
-    let result = deliver(&*store, &mut *outlet, &events, Offer::First).await;
-    free_what_is_held(&*store, &mut *outlet, &result, now).await;
-    Relayed { outlet, result }
+    let taken = deliver(&*store, &mut *outlet, &events, Offer::First).await;
+    Relayed { outlet, result: own(taken, after) }
 }
 
-/// One window of a writer's events, as the database has them.
-async fn hand_over(
-    store: Arc<dyn Store>,
-    mut outlet: Box<dyn Outlet>,
-    after: EventId,
-    window_events: u32,
-    now: Time,
-) -> Relayed {
-    let result = match hand_over_window(&*store, &mut *outlet, after, window_events).await {
-        Ok(None) => Err(RelayError::Missing(after)),
-        result => result,
-    };
-    free_what_is_held(&*store, &mut *outlet, &result, now).await;
-    Relayed { outlet, result }
+/// One window of this writer's events, as the database has them.
+async fn hand_over(store: Arc<dyn Store>, mut outlet: Box<dyn Outlet>, after: EventId, window_events: u32) -> Relayed {
+    let taken = hand_over_window(&*store, &mut *outlet, after, window_events).await;
+    Relayed { outlet, result: own(taken, after) }
+}
+
+fn own(taken: Result<Option<EventId>, RelayError>, after: EventId) -> Result<Taken, RelayError> {
+    taken?.map(Taken::Own).ok_or(RelayError::Missing(after))
 }
 
 async fn hand_over_window(
@@ -301,7 +316,7 @@ async fn hand_over_window(
 }
 
 /// What happens to an order is told in its order, whoever has written it: an event is held until those
-/// of other writers before it are published, and holds those behind it.
+/// of other writers before it are published, and holds those behind it. Gives the last that was taken.
 async fn deliver(
     store: &dyn Store,
     outlet: &mut dyn Outlet,
@@ -315,43 +330,28 @@ async fn deliver(
     Ok(Some(last.id))
 }
 
-/// A living writer tells its events itself, a dead one's are told here.
-async fn free_what_is_held(
-    store: &dyn Store,
-    outlet: &mut dyn Outlet,
-    result: &Result<Option<EventId>, RelayError>,
-    now: Time,
-) {
-    if let Err(RelayError::Held(event)) = result
-        && let Err(error) = adopt_abandoned(store, outlet, now, event.writer).await
-    {
-        tracing::debug!(%error, "what holds an event could not be told");
-    }
-}
-
+/// One window of what each dead writer left. Before the next it is looked again who is dead, for a process that took the
+/// place of one tells the rest itself.
 async fn hand_over_abandoned(store: Arc<dyn Store>, mut outlet: Box<dyn Outlet>, now: Time, own: i32) -> Relayed {
-    let result = adopt_abandoned(&*store, &mut *outlet, now, own).await.map(|()| None);
+    let result = adopt(&*store, &mut *outlet, now, own).await.map(|some| Taken::Adopted { some });
     Relayed { outlet, result }
 }
 
-async fn adopt_abandoned(store: &dyn Store, outlet: &mut dyn Outlet, now: Time, own: i32) -> Result<(), RelayError> {
+async fn adopt(store: &dyn Store, outlet: &mut dyn Outlet, now: Time, own: i32) -> Result<bool, RelayError> {
+    let mut some = false;
     for cursor in in_time(store.abandoned(now, own)).await? {
-        match adopt_all(store, outlet, cursor).await {
-            // The next one may free it.
-            Ok(()) | Err(RelayError::Held(_)) => {}
+        match hand_over_window(store, outlet, cursor, WINDOW_EVENTS.1).await {
+            Ok(Some(last)) => {
+                in_time(store.mark_published(last)).await?;
+                tracing::info!(writer.id = last.writer, event.seq = last.seq, "handed on what a dead writer left");
+                some = true;
+            }
+            // Another one may free it.
+            Ok(None) | Err(RelayError::Held(_)) => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(())
-}
-
-async fn adopt_all(store: &dyn Store, outlet: &mut dyn Outlet, mut cursor: EventId) -> Result<(), RelayError> {
-    while let Some(last) = hand_over_window(store, outlet, cursor, WINDOW_EVENTS.1).await? {
-        in_time(store.mark_published(last)).await?;
-        tracing::info!(writer.id = last.writer, event.seq = last.seq, "handed on what a dead writer left");
-        cursor = last;
-    }
-    Ok(())
+    Ok(some)
 }
 
 impl Actor for OutboxRelay {
