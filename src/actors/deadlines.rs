@@ -12,7 +12,7 @@ use chrono::TimeDelta;
 use crate::domain::{OrderId, Time, order};
 use crate::store::Store;
 
-use super::order::{Awaken, Order};
+use super::order::{Awaken, Order, Overdue};
 use super::{Core, Failure};
 
 /// How many orders are awakened at once.
@@ -104,11 +104,15 @@ async fn awaken_until(core: &Arc<Core>, after: &mut (Time, OrderId), horizon: Ti
     }
 }
 
+/// Whether nobody minded it until now.
 fn awaken(core: &Arc<Core>, order: order::Order) -> bool {
     let id = order.id;
-    if core.directory.orders.is_live(&id) {
-        return false;
-    }
     let start = || Order::new(id, Arc::clone(core));
-    core.directory.orders.tell(&id, Awaken(Arc::new(order)), start)
+    if !core.directory.orders.is_live(&id) {
+        return core.directory.orders.tell(&id, Awaken(Arc::new(order)), start);
+    }
+    if order.expires_at + TimeDelta::milliseconds(ABANDONED_AFTER_MS) <= core.clock.now() {
+        core.directory.orders.tell(&id, Overdue, start);
+    }
+    false
 }

@@ -94,8 +94,9 @@ impl<K: Hash + Eq + Clone, A: Resident> Live<K, A> {
         if let Some(entry) = shard.get(key).filter(|entry| entry.address.connected()) {
             return send(&entry.address);
         }
+        // Any: the first ones in the table's order would leave again and again, and the others never.
         if shard.len() >= self.shard_live_max
-            && let Some(other) = shard.keys().next().cloned()
+            && let Some(other) = shard.keys().nth(rand::random_range(0..shard.len())).cloned()
         {
             shard.remove(&other).iter().for_each(|entry| dismiss(&entry.address));
         }

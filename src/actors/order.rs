@@ -73,6 +73,11 @@ pub enum MoveError {
 #[rtype(result = "()")]
 pub struct Awaken(pub Arc<order::Order>);
 
+/// Its deadline has come by the clock, though perhaps not by its timer: timers stand still while a machine sleeps.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Overdue;
+
 /// The deadline may have come.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -181,6 +186,21 @@ impl Handler<Awaken> for Order {
     fn handle(&mut self, Awaken(order): Awaken, context: &mut Self::Context) {
         if self.deadline.is_none() {
             self.finish(Some(order), context);
+        }
+    }
+}
+
+impl Handler<Overdue> for Order {
+    type Result = ();
+
+    fn handle(&mut self, _: Overdue, context: &mut Self::Context) {
+        match self.deadline.take() {
+            Some(timer) => {
+                context.cancel_future(timer);
+                context.notify(Expire);
+            }
+            // It was started by this message, or is about to leave.
+            None => self.core.directory.orders.retire(&self.id, &context.address()),
         }
     }
 }

@@ -42,6 +42,7 @@ mod readme;
 mod recorded_orders;
 mod repeated_key_faults;
 mod replayed_events;
+mod sleeping_machine;
 mod slow_client_faults;
 mod slow_network_faults;
 mod start_up_errors;

@@ -2,11 +2,13 @@
 //! nothing of them.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{Thread, ThreadId};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::TimeDelta;
 use loms::clock::{Clock, SystemClock};
 use loms::domain::cart::Cart;
 use loms::domain::contact::Contact;
@@ -52,6 +54,8 @@ pub struct Traps {
     planted: Mutex<Vec<Place>>,
     /// Where the Journal lives.
     journal: OnceLock<ThreadId>,
+    /// For so long the machine has slept: the clock has gone on, and timers have not.
+    slept_ms: AtomicI64,
 }
 
 /// The thread on which [`super::in_process`] runs the program.
@@ -61,6 +65,10 @@ impl Traps {
     /// The next who comes there panics, once.
     pub fn plant(&self, place: Place) {
         self.planted.lock().unwrap_or_else(PoisonError::into_inner).push(place);
+    }
+
+    pub fn sleep(&self, time: Duration) {
+        self.slept_ms.fetch_add(i64::try_from(time.as_millis()).expect("a short sleep"), Ordering::Relaxed);
     }
 
     pub fn is_sprung(&self, place: Place) -> bool {
@@ -92,7 +100,7 @@ impl Clock for TrappedClock {
         } else if self.0.is_worker(&thread) {
             self.0.pass(Place::ClockOfWorkers);
         }
-        SystemClock.now()
+        SystemClock.now() + TimeDelta::milliseconds(self.0.slept_ms.load(Ordering::Relaxed))
     }
 }
 
