@@ -105,7 +105,7 @@ impl Journal {
         lifeline: oneshot::Sender<()>,
     ) -> Result<(Addr<Self>, WriterIdentity, Lease), StoreError> {
         let (identity, writer) = in_time(store.open_writer(rand::random(), clock.now())).await?;
-        let lease = Lease::new(identity.owner, writer.found_others());
+        let lease = Lease::new(identity.owner, writer.found_others(), Arc::clone(&clock));
         tracing::info!(writer.id = identity.writer_id, "writing to the database");
         health.available.store(true, Ordering::Relaxed);
         let journal = Self {

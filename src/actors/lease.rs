@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::clock::Clock;
+use crate::domain::Time;
 use crate::store::{OtherWriter, WRITER_DEAD_AFTER_MS, in_time};
 
 use super::Core;
@@ -28,6 +30,7 @@ const LOOKS_UNTIL_DEAD: u64 = WRITER_DEAD_AFTER_MS.unsigned_abs() / LOOK_PAUSE_M
 #[derive(Clone)]
 pub struct Lease {
     owner: i64,
+    clock: Arc<dyn Clock>,
     /// When all others know of this process.
     known_at: Instant,
     held: Arc<Mutex<Held>>,
@@ -35,7 +38,17 @@ pub struct Lease {
 
 struct Held {
     term: u64,
-    until: Instant,
+    until: Moment,
+}
+
+/// By both clocks: only one goes on while a machine sleeps, and nobody sets the other one.
+#[derive(Clone, Copy)]
+struct Moment(Instant, Time);
+
+impl Moment {
+    fn is_before(self, other: Self) -> bool {
+        self.0 < other.0 && self.1 < other.1
+    }
 }
 
 /// A time in which nobody else wrote at any moment.
@@ -45,10 +58,10 @@ pub struct Term(u64);
 impl Lease {
     /// Of the process that has just got its place, as this owner; not held yet.
     #[must_use]
-    pub fn new(owner: i64, found_others: bool) -> Self {
-        let now = Instant::now();
-        let known_at = if found_others { now + Duration::from_millis(LEASE_MS) } else { now };
-        Self { owner, known_at, held: Arc::new(Mutex::new(Held { term: 0, until: now })) }
+    pub fn new(owner: i64, found_others: bool, clock: Arc<dyn Clock>) -> Self {
+        let until = Moment(Instant::now(), clock.now());
+        let known_at = if found_others { until.0 + Duration::from_millis(LEASE_MS) } else { until.0 };
+        Self { owner, clock, known_at, held: Arc::new(Mutex::new(Held { term: 0, until })) }
     }
 
     /// Returns once no other process relies on writing alone.
@@ -62,16 +75,17 @@ impl Lease {
     #[must_use]
     pub fn term(&self) -> Option<Term> {
         let held = self.held();
-        (Instant::now() < held.until).then_some(Term(held.term))
+        self.now().is_before(held.until).then_some(Term(held.term))
     }
 
     /// Nobody else was there at some moment after this one.
-    fn renew(&self, looked_at: Instant) {
+    fn renew(&self, looked_at: Moment) {
         let mut held = self.held();
-        if looked_at >= held.until {
+        if !looked_at.is_before(held.until) {
             held.term += 1;
         }
-        held.until = looked_at + Duration::from_millis(LEASE_MS);
+        let Moment(instant, time) = looked_at;
+        held.until = Moment(instant + Duration::from_millis(LEASE_MS), time + Duration::from_millis(LEASE_MS));
     }
 
     /// From now on it counts what is read from now on: something was written of which not everybody hears who
@@ -81,8 +95,14 @@ impl Lease {
     }
 
     fn end(&self) {
-        let mut held = self.held();
-        held.until = held.until.min(Instant::now());
+        let (mut held, now) = (self.held(), self.now());
+        if now.is_before(held.until) {
+            held.until = now;
+        }
+    }
+
+    fn now(&self) -> Moment {
+        Moment(Instant::now(), self.clock.now())
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -94,7 +114,7 @@ impl Lease {
 pub async fn keep(core: Arc<Core>, health: Arc<Health>) {
     let mut looks = HashMap::new();
     loop {
-        let looked_at = Instant::now();
+        let looked_at = core.lease.now();
         match others(&core).await {
             Some(others) => {
                 if others.is_empty() {
@@ -138,47 +158,74 @@ async fn dismiss(core: &Core, dead: OtherWriter) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
+
     use super::*;
+    use crate::clock::SystemClock;
+
+    fn lease(found_others: bool) -> Lease {
+        Lease::new(1, found_others, Arc::new(SystemClock))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_machine_that_slept_begins_a_new_term() {
+        struct Slept(AtomicBool);
+        impl Clock for Slept {
+            fn now(&self) -> Time {
+                let slept = i64::from(self.0.load(Ordering::Relaxed));
+                SystemClock.now() + chrono::TimeDelta::hours(slept)
+            }
+        }
+        let clock = Arc::new(Slept(AtomicBool::new(false)));
+        let lease = Lease::new(1, false, Arc::clone(&clock) as _);
+        lease.renew(lease.now());
+        let before = lease.term();
+        assert!(before.is_some());
+        clock.0.store(true, Ordering::Relaxed);
+        assert_eq!(lease.term(), None, "others may have written meanwhile");
+        lease.renew(lease.now());
+        assert!(lease.term().is_some() && lease.term() != before);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_term_lasts_as_long_as_looks_follow_in_time() {
-        let lease = Lease::new(1, false);
+        let lease = lease(false);
         assert_eq!(lease.term(), None, "nobody has looked");
-        lease.renew(Instant::now());
+        lease.renew(lease.now());
         let first = lease.term();
         assert!(first.is_some());
         sleep(Duration::from_millis(LEASE_MS - 1)).await;
         assert_eq!(lease.term(), first);
-        lease.renew(Instant::now());
+        lease.renew(lease.now());
         sleep(Duration::from_millis(LEASE_MS - 1)).await;
         assert_eq!(lease.term(), first, "no gap");
         sleep(Duration::from_millis(1)).await;
         assert_eq!(lease.term(), None, "it ends by itself");
-        lease.renew(Instant::now());
+        lease.renew(lease.now());
         assert!(lease.term().is_some() && lease.term() != first, "somebody may have written meanwhile");
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_is_found_ends_the_term_and_a_late_look_gives_none() {
-        let lease = Lease::new(1, false);
-        lease.renew(Instant::now());
+        let lease = lease(false);
+        lease.renew(lease.now());
         let first = lease.term();
         lease.end();
         assert_eq!(lease.term(), None);
-        let looked_at = Instant::now();
+        let looked_at = lease.now();
         sleep(Duration::from_millis(LEASE_MS)).await;
         lease.renew(looked_at);
         assert_eq!(lease.term(), None, "what was seen is too old");
-        lease.renew(Instant::now());
+        lease.renew(lease.now());
         assert_ne!(lease.term(), first);
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_found_others_waits_until_they_know() {
         let began = Instant::now();
-        Lease::new(1, false).known_to_all().await;
+        lease(false).known_to_all().await;
         assert_eq!(began.elapsed(), Duration::ZERO);
-        let lease = Lease::new(1, true);
+        let lease = lease(true);
         lease.known_to_all().await;
         assert!(began.elapsed() >= Duration::from_millis(LEASE_MS));
         let waited = Instant::now();
