@@ -21,7 +21,7 @@ use crate::store::Store;
 use super::broker::{Broker, BrokerError, Outgoing, limited};
 use super::message;
 use super::notifier::{Notifier, Source, Verdict};
-use super::topology::{PARKING_QUEUE, QUEUE, RETRY_QUEUES};
+use super::topology::{PARKING_QUEUE, QUEUE, retry_queue};
 use super::{insist, resend};
 
 /// How many messages this process holds that it has not acknowledged.
@@ -195,14 +195,12 @@ fn is_put_back(delivery: &Delivery) -> bool {
 
 /// The same message, a little later.
 fn later(delivery: &Delivery) -> Outgoing {
-    on_its_way(delivery, RETRY_QUEUES[0].name, delivery.properties.clone())
+    on_its_way(delivery, retry_queue(1).name, delivery.properties.clone())
 }
 
 fn again(delivery: &Delivery, attempts: u32) -> Outgoing {
-    let last = RETRY_QUEUES.len() - 1;
-    let at = usize::try_from(attempts.saturating_sub(1)).unwrap_or(last).min(last);
     let header = (ATTEMPTS_HEADER, AMQPValue::LongLongInt(attempts.into()));
-    moved(delivery, RETRY_QUEUES[at].name, header)
+    moved(delivery, retry_queue(attempts).name, header)
 }
 
 fn parked(delivery: &Delivery, reason: &str) -> Outgoing {

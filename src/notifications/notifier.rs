@@ -23,7 +23,7 @@ use crate::store::{StoreError, in_time};
 use super::channels::{Channel, ChannelError, Delivery};
 use super::insist;
 use super::lease::Lease;
-use super::topology::RETRY_QUEUES;
+use super::topology::{RETRY_QUEUES, retry_queue};
 
 /// After so many attempts, the first and one after each delay, an event is given up.
 pub const ATTEMPTS_MAX: u32 = 4;
@@ -152,7 +152,9 @@ impl Notifier {
         let known = Known { source, attempts, contacts: self.contacts(events).await?, lease };
         let (mut verdicts, mut made) = (vec![Verdict::Done; events.len()], Vec::with_capacity(events.len()));
         let ours = ours(events, lease, &mut verdicts);
-        let lanes = (0..LANES).map(|lane| self.send_lane(lane, &ours, &known));
+        let mut lanes = [const { Vec::new() }; LANES];
+        ours.into_iter().for_each(|(at, event)| lanes[lane_of(event)].push((at, event)));
+        let lanes = lanes.iter().map(|lane| self.send_lane(lane, &known));
         for lane in join_all(lanes).await {
             lane.verdicts.into_iter().for_each(|(at, verdict)| verdicts[at] = verdict);
             made.extend(lane.attempts);
@@ -171,10 +173,10 @@ impl Notifier {
         insist(|| in_time(self.log.record(attempts, first.take().unwrap_or(Offer::Again)))).await;
     }
 
-    /// Notifies of the events of every order in this lane, one after another.
-    async fn send_lane<'a>(&self, lane: usize, events: &[(usize, &'a OrderEvent)], known: &Known<'_>) -> Lane<'a> {
+    /// Notifies of the events of a lane, one after another.
+    async fn send_lane<'a>(&self, events: &[(usize, &'a OrderEvent)], known: &Known<'_>) -> Lane<'a> {
         let mut made = Lane::default();
-        for &(at, event) in events.iter().filter(|(_, event)| lane_of(event) == lane) {
+        for &(at, event) in events {
             let mut verdict = Verdict::Done;
             for channel in &self.channels {
                 let number = match known.attempts.get(&(event.id, channel.name())) {
@@ -299,9 +301,7 @@ fn lane_of(event: &OrderEvent) -> usize {
 
 /// As late as the broker would bring it again.
 fn next_attempt_at(now: Time, attempts: u32) -> Time {
-    let last = RETRY_QUEUES.len() - 1;
-    let at = usize::try_from(attempts.saturating_sub(1)).unwrap_or(last).min(last);
-    now + TimeDelta::milliseconds(RETRY_QUEUES[at].delay_ms)
+    now + TimeDelta::milliseconds(retry_queue(attempts).delay_ms)
 }
 
 #[cfg(test)]

@@ -29,6 +29,15 @@ pub const RETRY_QUEUES: [RetryQueue; 3] = [
     RetryQueue { name: "notifications.retry.1m", delay_ms: 60_000 },
     RetryQueue { name: "notifications.retry.10m", delay_ms: 600_000 },
 ];
+
+/// Where an event waits that was tried so often, from 1.
+#[must_use]
+pub fn retry_queue(attempts: u32) -> &'static RetryQueue {
+    let last = RETRY_QUEUES.len() - 1;
+    let at = usize::try_from(attempts.saturating_sub(1)).unwrap_or(last).min(last);
+    &RETRY_QUEUES[at]
+}
+
 /// Past it the broker refuses messages, and they stay in the outbox.
 const QUEUE_MESSAGES_MAX: i64 = 1_000_000;
 /// A message that was given back this often, because its consumers died, is parked.
