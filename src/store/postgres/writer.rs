@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use sqlx::postgres::{PgDatabaseError, PgSeverity};
 use sqlx::{Connection, PgConnection};
 
 use crate::domain::stock::Shelf;
@@ -19,6 +20,10 @@ use super::{Postgres, connect, reads, stock_edit};
 
 /// How often a batch that collided with another process is tried.
 const COLLISIONS_MAX: u32 = 5;
+
+/// `statement_completion_unknown` and `transaction_resolution_unknown`:
+/// <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
+const OUTCOME_UNKNOWN: [&str; 2] = ["40003", "08007"];
 
 pub(super) struct PostgresWriter {
     connection: PgConnection,
@@ -286,11 +291,13 @@ fn report(refused: &Refused, error: &sqlx::Error) {
     }
 }
 
-/// The server itself answered that the statement failed. Not so when it was shutting down: it may
-/// have committed before it said so.
+/// The server itself answered that the statement failed, and lives on. One that panics or ends the session may have
+/// made the commit durable before it said so, and some errors of engines with many nodes say that nobody knows.
 fn surely_not_written(error: &sqlx::Error) -> bool {
     match error {
-        sqlx::Error::Database(error) => !error.code().is_some_and(|code| code.starts_with("57P")),
+        sqlx::Error::Database(error) => error
+            .try_downcast_ref::<PgDatabaseError>()
+            .is_some_and(|error| error.severity() == PgSeverity::Error && !OUTCOME_UNKNOWN.contains(&error.code())),
         sqlx::Error::Encode(_) => true,
         _ => false,
     }
