@@ -31,9 +31,6 @@ const BY_KEYS: [(&str, &str); 5] = [
 const KEEPALIVES: [(&str, &str); 3] =
     [("tcp_keepalives_idle", "10"), ("tcp_keepalives_interval", "5"), ("tcp_keepalives_count", "3")];
 
-/// A migration, with its wait for another process that migrates, ends within this time.
-const MIGRATION_MS_MAX: u64 = 60 * 60 * 1_000;
-
 pub struct Postgres {
     pool: PgPool,
     options: PgConnectOptions,
