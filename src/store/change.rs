@@ -95,6 +95,8 @@ pub enum Refused {
     KeyTaken,
     /// These rows of a stock edit (by position) would leave less on hand than is reserved.
     BelowReserved(Vec<usize>),
+    /// An adjustment would leave more on hand than one warehouse holds.
+    AboveMax,
     /// The database refuses it for a reason that no change should have: a defect, logged there.
     Unwritable,
 }
@@ -165,6 +167,13 @@ impl Change {
             Self::CartEdited { .. } | Self::PaymentRefused { .. } => 2,
             Self::StockEdited { edit, .. } => edit.rows().len(),
         }
+    }
+}
+
+impl ShelfEdit {
+    /// Why a shelf does not take this many units more or less: more are refused for one reason only, and so are fewer.
+    pub(super) fn not_taken(&self) -> Refused {
+        if self.units > 0 { Refused::AboveMax } else { Refused::BelowReserved(vec![0]) }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What every store must do, run on each: the same changes, and the same things read back. The store
 //! of the simulation is one of them: what holds there must be what holds in the databases.
 
+mod adjusting;
 mod books;
 mod heirs;
 mod leases;
