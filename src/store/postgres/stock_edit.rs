@@ -10,7 +10,7 @@ use crate::store::idempotency::{Keyed, Outcome};
 use crate::store::rows::Numbers;
 
 use super::reads;
-use super::writer::{begin, commit, execute, limited};
+use super::writer::{begin, commit, execute, limited, undo_collision};
 
 pub(super) async fn write(
     connection: &mut PgConnection,
@@ -19,9 +19,8 @@ pub(super) async fn write(
     key: Option<&Keyed>,
     now: Time,
 ) -> Result<Vec<Verdict>, WriteError> {
-    begin(connection, numbers, now).await?;
-    let edited = limited(apply(connection, edit, key, now)).await;
-    match edited.map_err(|error| WriteError::NotWritten(error.into()))? {
+    let tried = attempt(connection, numbers, edit, key, now).await;
+    match undo_collision(connection, tried).await? {
         Ok(shelves) => commit(connection, vec![Verdict::StockWritten(shelves)]).await,
         Err(refused) => {
             execute(connection, "rollback").await.map_err(WriteError::NotWritten)?;
@@ -31,6 +30,17 @@ pub(super) async fn write(
 }
 
 type Edited = Result<Vec<(Sku, Shelf)>, Refused>;
+
+async fn attempt(
+    connection: &mut PgConnection,
+    numbers: Numbers,
+    edit: &StockEdit,
+    key: Option<&Keyed>,
+    now: Time,
+) -> Result<Edited, WriteError> {
+    begin(connection, numbers, now).await?;
+    limited(apply(connection, edit, key, now)).await.map_err(|error| WriteError::NotWritten(error.into()))
+}
 
 async fn apply(
     connection: &mut PgConnection,

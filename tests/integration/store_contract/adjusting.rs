@@ -1,15 +1,10 @@
 //! Adjustments of shelves: goods in, and goods lost.
 
-use std::time::Duration;
-
 use loms::domain::stock::ON_HAND_MAX;
 use loms::store::{Change, Refused, Verdict, Writer};
-use sqlx::{Connection as _, Executor as _, PgConnection, PgPool};
+use sqlx::{Connection as _, Executor as _, PgConnection};
 
 use super::{adjustment, at, on_each_store, on_postgres, placed, plain, reserved};
-use crate::support::client::eventually;
-
-const PATIENCE: Duration = Duration::from_secs(5);
 
 async fn adjust(writer: &mut dyn Writer, row: (&str, i32, i64)) -> Verdict {
     let edit = Change::StockEdited { edit: adjustment(row), key: None };
@@ -56,16 +51,11 @@ async fn two_who_bring_the_first_goods_of_a_sku_at_once_both_do() {
             other.execute(statement).await.expect("done");
         }
         let adjusting = tokio::spawn(async move { adjust(&mut *writer, ("NEW", 1, 3)).await });
-        let watcher = PgPool::connect(&ground.url).await.expect("a connection");
-        let waiting = "select exists (select from pg_stat_activity
-                       where datname = current_database() and wait_event_type = 'Lock')";
-        let waits = || async { sqlx::query_scalar(waiting).fetch_one(&watcher).await.expect("told") };
-        assert!(eventually(PATIENCE, waits).await, "it does not wait for the other one");
+        ground.wait_for_a_lock().await;
         other.execute("commit").await.expect("done");
         let verdict = adjusting.await.expect("no panic");
         let Verdict::StockWritten(shelves) = &verdict else { panic!("{verdict:?}") };
         assert_eq!(plain(shelves), [(1, 8, 0)]);
-        watcher.close().await;
     })
     .await;
 }
