@@ -16,7 +16,7 @@ use crate::store::settle::{Trial, settle};
 use crate::store::{NOBODY, STATEMENT_MS_MAX, StoreError, WRITER_DEAD_AFTER_MS, WriteError, Writer, WriterIdentity};
 
 use super::batch::{self, Refusal};
-use super::{Postgres, connect, reads, stock_edit};
+use super::{Postgres, connect, no_answer, reads, stock_edit};
 
 /// How often a batch that collided with another process is tried.
 const COLLISIONS_MAX: u32 = 5;
@@ -231,7 +231,7 @@ pub(super) async fn execute(connection: &mut PgConnection, command: &'static str
 /// Ends a wait for the server that the server itself did not end in time.
 pub(super) async fn limited<T>(answer: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
     let limit = Duration::from_millis(STATEMENT_MS_MAX);
-    tokio::time::timeout(limit, answer).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+    tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| Err(no_answer()))
 }
 
 #[async_trait]
