@@ -198,6 +198,9 @@ async fn write(api: &Api, edit: StockEdit, key: Option<Keyed>) -> Result<Written
 fn problem(error: &NotWritten) -> Problem {
     match error {
         NotWritten::Refused { refused: Refused::BelowReserved(_), .. } => Problem::below_reserved(),
+        NotWritten::Refused { refused: Refused::AboveMax, .. } => {
+            Problem::invalid("delta", format_args!("would leave more than {ON_HAND_MAX} units on hand"))
+        }
         NotWritten::Refused { refused: Refused::KeyTaken, .. } => Problem::key_reused(),
         NotWritten::Refused { .. } => Failure::Unavailable.into(),
         NotWritten::Failed(failure) => (*failure).into(),

@@ -95,6 +95,8 @@ pub enum Refused {
     KeyTaken,
     /// These rows of a stock edit (by position) would leave less on hand than is reserved.
     BelowReserved(Vec<usize>),
+    /// An adjustment would leave more on hand than one warehouse holds.
+    AboveMax,
     /// The database refuses it for a reason that no change should have: a defect, logged there.
     Unwritable,
 }
@@ -158,13 +160,40 @@ impl Change {
         })
     }
 
-    /// How many rows it writes, about: batches are bounded by it.
+    /// How many rows it writes, and how many lines the outcome has that is kept with its key: batches are bounded by it.
     pub fn rows(&self) -> usize {
-        match self {
-            Self::OrderPlaced { order, .. } | Self::OrderMoved { order, .. } => 3 + 2 * order.items.len(),
+        let written = match self {
             Self::CartEdited { .. } | Self::PaymentRefused { .. } => 2,
+            Self::OrderPlaced { order, emptied_cart_version, .. } => {
+                let lines: usize = order.items.iter().map(|item| item.allocations.len().max(1)).sum();
+                let shelves = if order.status == Status::AwaitingPayment { allocations(order) } else { 0 };
+                3 + lines + shelves + 2 * usize::from(emptied_cart_version.is_some())
+            }
+            Self::OrderMoved { order, .. } => 2 + allocations(order),
             Self::StockEdited { edit, .. } => edit.rows().len(),
+        };
+        written + if self.key().is_some() { 1 + self.lines_kept() } else { 0 }
+    }
+
+    /// Of the outcome.
+    fn lines_kept(&self) -> usize {
+        match self {
+            Self::CartEdited { cart, .. } => cart.lines().len(),
+            Self::OrderPlaced { shortages, .. } => shortages.len(),
+            Self::OrderMoved { .. } | Self::PaymentRefused { .. } | Self::StockEdited { .. } => 0,
         }
+    }
+}
+
+/// How many shelves an order takes from.
+fn allocations(order: &Order) -> usize {
+    order.items.iter().map(|item| item.allocations.len()).sum()
+}
+
+impl ShelfEdit {
+    /// Why a shelf does not take this many units more or less: more are refused for one reason only, and so are fewer.
+    pub(super) fn not_taken(&self) -> Refused {
+        if self.units > 0 { Refused::AboveMax } else { Refused::BelowReserved(vec![0]) }
     }
 }
 
@@ -173,6 +202,94 @@ impl StockEdit {
         match self {
             Self::Count(rows) => rows,
             Self::Adjust { row, .. } => std::slice::from_ref(row),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::domain::cart::Line;
+    use crate::domain::order::Item;
+    use crate::domain::stock::Allocation;
+    use crate::domain::{Count, Money, OrderId};
+    use crate::store::idempotency::Key;
+    use crate::store::rows::BatchRows;
+
+    use super::*;
+
+    const WAREHOUSES: i32 = 5;
+    const LINES: usize = 30;
+
+    fn sku(number: usize) -> Sku {
+        Sku::parse(&format!("S{number}")).expect("a SKU")
+    }
+
+    fn units(units: i64) -> Count {
+        Count::new(units).expect("a count")
+    }
+
+    fn user() -> UserId {
+        UserId::parse("ann").expect("a user")
+    }
+
+    fn keyed() -> Keyed {
+        Keyed { key: Key::parse("key").expect("a key"), fingerprint: [7; 32], tags: None }
+    }
+
+    /// Each unit of each line from another warehouse.
+    fn order() -> Order {
+        let item = |number| Item {
+            sku: sku(number),
+            name: "Mug".into(),
+            price: Money(100),
+            count: units(i64::from(WAREHOUSES)),
+            allocations: (1..=WAREHOUSES)
+                .map(|warehouse| Allocation { warehouse: WarehouseId(warehouse), count: units(1) })
+                .collect(),
+        };
+        let items = (0..LINES).map(item).collect();
+        Order::draft(OrderId(1), user(), items, Time::UNIX_EPOCH, Time::UNIX_EPOCH).expect("a small total")
+    }
+
+    fn placed(order: Order, shortages: Vec<Shortage>) -> Change {
+        Change::OrderPlaced { order: Arc::new(order), shortages, emptied_cart_version: Some(2), key: Some(keyed()) }
+    }
+
+    fn rows_of(change: &Change) -> usize {
+        let rows = BatchRows::of(std::slice::from_ref(change));
+        let of_carts = rows.carts.len() + rows.carts_emptied.len() + rows.items_set.len() + rows.items_removed.len();
+        let of_orders = rows.orders.len() + rows.lines.len() + rows.moves.len() + rows.events.len();
+        of_carts + of_orders + rows.shelves.len() + rows.keys.len()
+    }
+
+    #[test]
+    fn rows_are_counted_as_they_are_written() {
+        let mut reserved = order();
+        reserved.reserve();
+        let shortages: Vec<_> =
+            (0..LINES).map(|number| Shortage { sku: sku(number), requested: 5, available: 4 }).collect();
+        let mut failed = order();
+        Arc::make_mut(&mut failed.items).iter_mut().for_each(|item| item.allocations.clear());
+        failed.fail(&shortages);
+        let line = Line { sku: sku(0), count: units(1) };
+        let lines = (0..LINES).map(|number| Line { sku: sku(number), count: units(1) }).collect();
+        let cart = Cart::new(7, lines);
+        let edited = |edit, key| Change::CartEdited { user: user(), cart: cart.clone(), edit, key };
+        let order = Arc::new(reserved.clone());
+        let moved = |movement| Change::OrderMoved { order: Arc::clone(&order), movement };
+        let table = [
+            (placed(reserved, vec![]), 0),
+            (placed(failed, shortages), LINES),
+            (moved(Movement::WriteOff), 0),
+            (moved(Movement::Release), 0),
+            (Change::PaymentRefused { order: Arc::clone(&order) }, 0),
+            (edited(Edit::LineSet(line.clone()), None), 0),
+            (edited(Edit::LineSet(line), Some(keyed())), LINES),
+            (edited(Edit::LineRemoved(sku(LINES)), Some(keyed())), LINES),
+            (edited(Edit::Emptied, None), 0),
+        ];
+        for (change, lines_kept) in table {
+            assert_eq!(change.rows(), rows_of(&change) + lines_kept, "{change:?}");
         }
     }
 }

@@ -1,9 +1,19 @@
 //! The migrations of both databases, built into the program.
 
-use sqlx::SqlSafeStr;
-use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use std::time::Duration;
+
+use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
+use sqlx::{Database, Pool, SqlSafeStr};
+use tokio::time::{Instant, sleep};
 
 use super::OpenError;
+
+/// A migration, with its wait for another process that migrates, ends within this time.
+pub(super) const MIGRATION_MS_MAX: u64 = 60 * 60 * 1_000;
+/// How often a process tries that finds another one at the same migrations. It loses each of them once at most,
+/// and mostly gets ahead of the other one or far behind it.
+const ATTEMPTS_MAX: u32 = 20;
+const PAUSE_MS: u64 = 100;
 
 /// The name and the text of each. What is new comes last; nothing is changed after a release.
 macro_rules! files {
@@ -32,6 +42,39 @@ pub(super) fn sqlite() -> Migrator {
     migrator(files!("sqlite"))
 }
 
+/// Brings the database to the present schema, without a lock that not every database has. A migration and the row that
+/// tells of it are one transaction: of several processes at the same one, all but one are refused by the
+/// database, and see at their next attempt what the other one did.
+pub(super) async fn run<DB>(migrator: &Migrator, pool: &Pool<DB>) -> Result<(), MigrateError>
+where
+    DB: Database,
+    DB::Connection: Migrate,
+{
+    let began = Instant::now();
+    let mut attempt = 1;
+    loop {
+        let error = match migrator.run(pool).await {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        let in_time = began.elapsed() < Duration::from_millis(MIGRATION_MS_MAX);
+        if attempt == ATTEMPTS_MAX || !in_time || !was_refused(&error) {
+            return Err(error);
+        }
+        tracing::debug!(%error, attempt, "a migration is tried again: another process may be at it");
+        attempt += 1;
+        sleep(Duration::from_millis(PAUSE_MS)).await;
+    }
+}
+
+/// By the database itself: what is wrong with the migrations is so at each attempt.
+fn was_refused(error: &MigrateError) -> bool {
+    matches!(
+        error,
+        MigrateError::Execute(sqlx::Error::Database(_)) | MigrateError::ExecuteMigration(sqlx::Error::Database(_), _)
+    )
+}
+
 /// Whether a database that has these migrations is at the present schema.
 pub(super) fn check(migrator: &Migrator, applied: &[i64]) -> Result<(), OpenError> {
     if let Some(unknown) = applied.iter().find(|version| !migrator.version_exists(**version)) {
@@ -48,7 +91,9 @@ fn migrator<const N: usize>(files: [(&'static str, &'static str); N]) -> Migrato
         let description = name.trim_start_matches(|letter: char| !letter.is_ascii_lowercase()).replace('_', " ");
         Migration::new(version, description.into(), MigrationType::Simple, sql.into_sql_str(), false)
     });
-    Migrator::with_migrations(numbered.collect())
+    let mut migrator = Migrator::with_migrations(numbered.collect());
+    migrator.set_locking(false);
+    migrator
 }
 
 #[cfg(test)]

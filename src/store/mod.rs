@@ -65,6 +65,7 @@ impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         match error {
             sqlx::Error::PoolTimedOut => Self::TimedOut,
+            sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::TimedOut => Self::TimedOut,
             error => Self::Database(error),
         }
     }

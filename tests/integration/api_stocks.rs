@@ -40,6 +40,11 @@ async fn an_adjustment_adds_and_takes_away() {
         for body in [json!({"delta": 0, "reason": "none"}), json!({"delta": 1, "reason": ""})] {
             assert_problem(&shop.client.post("/stocks/MUG/1/adjustments", &body).await, 422, "invalid_request");
         }
+        let too_many = json!({"delta": 1_000_000_000_000_i64, "reason": "delivery 18"});
+        shop.client.post("/stocks/PEN/1/adjustments", &json!({"delta": 1, "reason": "delivery 18"})).await;
+        let refused = shop.client.post("/stocks/PEN/1/adjustments", &too_many).await;
+        assert_problem(&refused, 422, "invalid_request");
+        assert_eq!(refused.body["detail"], "delta would leave more than 1000000000000 units on hand");
         shop.assert_books_are_right();
     })
     .await;

@@ -7,9 +7,12 @@ use std::process::Command;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use loms::store::{self, NOBODY};
 use serde_json::Value;
+use sqlx::{Connection as _, Executor as _, PgConnection, SqliteConnection};
 
 use crate::support::client::Client;
+use crate::support::postgres::Database;
 use crate::support::program::{Settings, without_settings};
 
 /// In the examples, where a secret of one's own is to stand. It is none, so that nobody uses it.
@@ -111,6 +114,36 @@ fn a_compressed_stock_file_is_imported_by_the_command_and_at_the_first_start() {
     let mut program = Settings::new().variable("LOMS_STOCK", file.to_str().expect("UTF-8")).start();
     assert!(program.terminate().success());
     assert_eq!(printed(program.folder(), &["verify"]), "the books are right\n");
+}
+
+/// A process that is gone and left its place would keep others from remembering carts, for as long as a dead one may.
+#[tokio::test]
+async fn an_import_that_fails_gives_its_place_among_the_writers_back() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(folder.path().join("stock.csv"), STOCK).expect("written");
+    let file = format!("sqlite://{}", folder.path().join("loms.db").display());
+    printed(folder.path(), &["migrate", "--database-url", &file]);
+    let no_more = "create trigger no_more before insert on stocks begin select raise(abort, 'no more'); end";
+    let mut connection = SqliteConnection::connect(&file).await.expect("connected");
+    connection.execute(no_more).await.expect("done");
+    import_in_vain(folder.path(), &file).await;
+    let Some(database) = Database::create() else { return };
+    printed(folder.path(), &["migrate", "--database-url", &database.url()]);
+    let no_more = "alter table stocks add constraint no_more check (false)";
+    let mut connection = PgConnection::connect(&database.url()).await.expect("connected");
+    connection.execute(no_more).await.expect("done");
+    import_in_vain(folder.path(), &database.url()).await;
+}
+
+async fn import_in_vain(folder: &Path, url: &str) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loms"));
+    without_settings(&mut command);
+    let import = command.args(["stock", "import", "stock.csv", "--database-url", url]).current_dir(folder).output();
+    let import = import.expect("it runs");
+    assert!(!import.status.success(), "{}", String::from_utf8_lossy(&import.stdout));
+    let store = store::open_existing(url).await.expect("opened");
+    assert_eq!(store.other_writers(NOBODY).await.expect("read"), [], "{url}");
+    store.close().await;
 }
 
 /// A line of the log would tear the bar that shows its progress.

@@ -12,7 +12,7 @@ use crate::support::rounds::Rounds;
 use crate::support::tcp_proxy::Action;
 
 const BREAKS: usize = 40;
-/// Of each of three ways: 1,000 in all.
+/// Of each of four ways: 1,336 in all.
 const BREAKS_FULL: usize = 334;
 const BUYERS: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -62,6 +62,12 @@ async fn a_batch_that_is_lost_before_it_arrives_misleads_nobody() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_whose_answer_is_lost_misleads_nobody() {
     every_answer_is_true_though_the_connection_breaks(Break::BeforeItsAnswer, "the answer of a commit is lost").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_whose_answer_is_a_panic_misleads_nobody() {
+    every_answer_is_true_though_the_connection_breaks(Break::AnsweredWithAPanic, "the server panics after a commit")
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

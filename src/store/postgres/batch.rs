@@ -46,8 +46,10 @@ const LOCK_SHELVES: &str = "\
 select from stocks join unnest($1::text[], $2::integer[]) as wanted (sku, warehouse_id) using (sku, warehouse_id)
 order by stocks.sku, stocks.warehouse_id for update of stocks";
 
-/// Takes all rows at once that the changes will want one after another: two processes that each
-/// had some of them would wait for one another. Gives the versions of the orders among them.
+/// Takes all rows at once that the changes will want one after another, in the order of any batch: two processes that
+/// each had some of them would wait for one another. It can still happen, for keys are not there to be taken, and come
+/// first in a batch that is written at once: then one of the two is refused and begins anew. Gives the versions of
+/// the orders among them.
 pub(super) async fn lock(
     connection: &mut PgConnection,
     changes: &[Change],

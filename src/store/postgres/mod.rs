@@ -31,9 +31,6 @@ const BY_KEYS: [(&str, &str); 5] = [
 const KEEPALIVES: [(&str, &str); 3] =
     [("tcp_keepalives_idle", "10"), ("tcp_keepalives_interval", "5"), ("tcp_keepalives_count", "3")];
 
-/// A migration, with its wait for another process that migrates, ends within this time.
-const MIGRATION_MS_MAX: u64 = 60 * 60 * 1_000;
-
 pub struct Postgres {
     pool: PgPool,
     options: PgConnectOptions,
@@ -86,7 +83,12 @@ impl Postgres {
 
 async fn connect(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
     let limit = Duration::from_millis(CONNECT_MS_MAX);
-    tokio::time::timeout(limit, options.connect()).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+    tokio::time::timeout(limit, options.connect()).await.unwrap_or_else(|_| Err(no_answer()))
+}
+
+/// Where the server was given up, not the pool, of which it would be said otherwise.
+fn no_answer() -> sqlx::Error {
+    sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())
 }
 
 /// The address as it may stand in a log: the password may stand before the host, or among the parameters.
@@ -102,6 +104,14 @@ fn without_password(url: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_is_silent_is_said_to_be_so() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let url = format!("postgres://{}/loms", silent.local_addr().expect("its address"));
+        let said = Postgres::open(&url).await.err().expect("it is silent").to_string();
+        assert!(said.ends_with("timed out"), "{said}");
+    }
 
     #[test]
     fn no_password_is_shown() {

@@ -11,14 +11,14 @@ use crate::domain::cart::{Cart, Line};
 use crate::domain::order::{Order, Status};
 use crate::domain::stock::Shelf;
 use crate::domain::{OrderId, Sku, Time, UserId};
-use crate::store::migrations;
+use crate::store::migrations::{self, MIGRATION_MS_MAX};
 use crate::store::reading::{self, OTHER_WRITERS, OrderLineRow, OrderRow, ShelfRow, select_orders};
 use crate::store::{
     CONNECT_MS_MAX, HistoryEntry, Key, OpenError, OrderFilter, OtherWriter, Store, StoreError, StoredOutcome, Writer,
     WriterIdentity,
 };
 
-use super::{MIGRATION_MS_MAX, Postgres, verify};
+use super::{Postgres, verify};
 
 /// As a range of the index: of a status by itself PostgreSQL believes that the next order will have it.
 const ORDERS_OF_STATUS: &str = select_orders!(
@@ -34,7 +34,7 @@ impl Store for Postgres {
         let options = self.options.clone().options([("statement_timeout", &limit), ("lock_timeout", &limit)]);
         let connect = PgPoolOptions::new().max_connections(1).acquire_timeout(Duration::from_millis(CONNECT_MS_MAX));
         let pool = connect.connect_lazy_with(options);
-        let migrated = migrations::postgres().run(&pool).await;
+        let migrated = migrations::run(&migrations::postgres(), &pool).await;
         pool.close().await;
         Ok(migrated?)
     }

@@ -2,7 +2,7 @@
 
 use sqlx::PgConnection;
 
-use crate::domain::stock::Shelf;
+use crate::domain::stock::{ON_HAND_MAX, Shelf};
 use crate::domain::{Sku, Time};
 use crate::store::WriteError;
 use crate::store::change::{Refused, ShelfEdit, StockEdit, Verdict};
@@ -10,7 +10,7 @@ use crate::store::idempotency::{Keyed, Outcome};
 use crate::store::rows::Numbers;
 
 use super::reads;
-use super::writer::{begin, commit, execute, limited};
+use super::writer::{begin, commit, execute, limited, undo_collision};
 
 pub(super) async fn write(
     connection: &mut PgConnection,
@@ -19,9 +19,8 @@ pub(super) async fn write(
     key: Option<&Keyed>,
     now: Time,
 ) -> Result<Vec<Verdict>, WriteError> {
-    begin(connection, numbers, now).await?;
-    let edited = limited(apply(connection, edit, key, now)).await;
-    match edited.map_err(|error| WriteError::NotWritten(error.into()))? {
+    let tried = attempt(connection, numbers, edit, key, now).await;
+    match undo_collision(connection, tried).await? {
         Ok(shelves) => commit(connection, vec![Verdict::StockWritten(shelves)]).await,
         Err(refused) => {
             execute(connection, "rollback").await.map_err(WriteError::NotWritten)?;
@@ -32,18 +31,38 @@ pub(super) async fn write(
 
 type Edited = Result<Vec<(Sku, Shelf)>, Refused>;
 
+async fn attempt(
+    connection: &mut PgConnection,
+    numbers: Numbers,
+    edit: &StockEdit,
+    key: Option<&Keyed>,
+    now: Time,
+) -> Result<Edited, WriteError> {
+    begin(connection, numbers, now).await?;
+    limited(apply(connection, edit, key, now)).await.map_err(|error| WriteError::NotWritten(error.into()))
+}
+
 async fn apply(
     connection: &mut PgConnection,
     edit: &StockEdit,
     key: Option<&Keyed>,
     now: Time,
 ) -> Result<Edited, sqlx::Error> {
-    let below_reserved = match edit {
-        StockEdit::Count(rows) => count(connection, rows).await?,
-        StockEdit::Adjust { row, reason, at } => adjust(connection, row, reason, *at).await?,
+    let refused = match edit {
+        StockEdit::Count(rows) => {
+            Some(count(connection, rows).await?).filter(|rows| !rows.is_empty()).map(Refused::BelowReserved)
+        }
+        StockEdit::Adjust { row, reason, at } => {
+            if adjust(connection, row).await? {
+                note(connection, row, reason, *at).await?;
+                None
+            } else {
+                Some(row.not_taken())
+            }
+        }
     };
-    if !below_reserved.is_empty() {
-        return Ok(Err(Refused::BelowReserved(below_reserved)));
+    if let Some(refused) = refused {
+        return Ok(Err(refused));
     }
     let mut skus: Vec<Sku> = edit.rows().iter().map(|row| row.sku.clone()).collect();
     skus.dedup();
@@ -90,35 +109,41 @@ async fn count(connection: &mut PgConnection, rows: &[ShelfEdit]) -> Result<Vec<
     Ok(positions.into_iter().filter_map(|position| usize::try_from(position).ok()).collect())
 }
 
-async fn adjust(
-    connection: &mut PgConnection,
-    row: &ShelfEdit,
-    reason: &str,
-    at: Time,
-) -> Result<Vec<usize>, sqlx::Error> {
+/// `false` where the shelf does not take it. Who finds no shelf, and then cannot begin one, was overtaken by whoever
+/// began it just now, and adds to it.
+async fn adjust(connection: &mut PgConnection, row: &ShelfEdit) -> Result<bool, sqlx::Error> {
+    Ok(add(connection, row).await? || begin_shelf(connection, row).await? || add(connection, row).await?)
+}
+
+async fn add(connection: &mut PgConnection, row: &ShelfEdit) -> Result<bool, sqlx::Error> {
     let updated = sqlx::query(
         "update stocks set on_hand = on_hand + $3
-         where sku = $1 and warehouse_id = $2 and on_hand + $3 >= reserved",
+         where sku = $1 and warehouse_id = $2 and on_hand >= reserved - $3 and ($3 < 0 or on_hand <= $4 - $3)",
     )
     .bind(row.sku.as_str())
     .bind(row.warehouse.0)
     .bind(row.units)
-    .execute(&mut *connection)
+    .bind(ON_HAND_MAX)
+    .execute(connection)
     .await?;
-    let inserted = match updated.rows_affected() {
-        0 => {
-            let inserted = sqlx::query(
-                "insert into stocks (sku, warehouse_id, on_hand) select $1, $2, $3 where $3 >= 0
-                 on conflict (sku, warehouse_id) do nothing",
-            );
-            let inserted = inserted.bind(row.sku.as_str()).bind(row.warehouse.0).bind(row.units);
-            inserted.execute(&mut *connection).await?.rows_affected()
-        }
-        _ => 1,
-    };
-    if inserted == 0 {
-        return Ok(vec![0]);
-    }
+    Ok(updated.rows_affected() == 1)
+}
+
+async fn begin_shelf(connection: &mut PgConnection, row: &ShelfEdit) -> Result<bool, sqlx::Error> {
+    let inserted = sqlx::query(
+        "insert into stocks (sku, warehouse_id, on_hand) select $1, $2, $3 where $3 between 0 and $4
+         on conflict (sku, warehouse_id) do nothing",
+    )
+    .bind(row.sku.as_str())
+    .bind(row.warehouse.0)
+    .bind(row.units)
+    .bind(ON_HAND_MAX)
+    .execute(connection)
+    .await?;
+    Ok(inserted.rows_affected() == 1)
+}
+
+async fn note(connection: &mut PgConnection, row: &ShelfEdit, reason: &str, at: Time) -> Result<(), sqlx::Error> {
     sqlx::query(
         "insert into stock_adjustments (sku, warehouse_id, delta, reason, adjusted_at) values ($1, $2, $3, $4, $5)",
     )
@@ -128,8 +153,8 @@ async fn adjust(
     .bind(reason)
     .bind(at)
     .execute(connection)
-    .await?;
-    Ok(Vec::new())
+    .await
+    .map(drop)
 }
 
 /// `false` where the key is already there.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use sqlx::postgres::{PgDatabaseError, PgSeverity};
 use sqlx::{Connection, PgConnection};
 
 use crate::domain::stock::Shelf;
@@ -15,10 +16,14 @@ use crate::store::settle::{Trial, settle};
 use crate::store::{NOBODY, STATEMENT_MS_MAX, StoreError, WRITER_DEAD_AFTER_MS, WriteError, Writer, WriterIdentity};
 
 use super::batch::{self, Refusal};
-use super::{Postgres, connect, reads, stock_edit};
+use super::{Postgres, connect, no_answer, reads, stock_edit};
 
 /// How often a batch that collided with another process is tried.
 const COLLISIONS_MAX: u32 = 5;
+
+/// `statement_completion_unknown` and `transaction_resolution_unknown`:
+/// <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
+const OUTCOME_UNKNOWN: [&str; 2] = ["40003", "08007"];
 
 pub(super) struct PostgresWriter {
     connection: PgConnection,
@@ -124,38 +129,51 @@ impl PostgresWriter {
 
     async fn write_batch(&mut self, changes: &[Change], now: Time) -> Result<Vec<Verdict>, WriteError> {
         let numbers = self.numbers();
-        if let [Change::StockEdited { edit, key }] = changes {
-            return stock_edit::write(&mut self.connection, numbers, edit, key.as_ref(), now).await;
-        }
         for _ in 0..COLLISIONS_MAX {
-            let error = match limited(batch::write(&mut self.connection, numbers, changes, now)).await {
-                Ok(events) => {
-                    self.last_event += events;
-                    return Ok(changes.iter().map(|_| Verdict::Written).collect());
+            let written = match changes {
+                [Change::StockEdited { edit, key }] => {
+                    stock_edit::write(&mut self.connection, numbers, edit, key.as_ref(), now).await
                 }
-                Err(error) => error,
+                _ => self.write_changes(changes, now).await,
             };
-            match batch::refusal(&error) {
-                Some(Refusal::Collision) => {}
-                Some(Refusal::Replaced) => return Err(WriteError::Replaced),
-                Some(Refusal::Change(refused)) if changes.len() == 1 => {
-                    report(&refused, &error);
-                    return Ok(vec![Verdict::Refused(refused)]);
-                }
-                Some(Refusal::Change(_)) => return self.write_apart(changes, now).await,
-                None if surely_not_written(&error) => return Err(WriteError::NotWritten(error.into())),
-                None => {
-                    let verdicts = changes.iter().map(|_| Verdict::Written).collect();
-                    return Err(WriteError::InDoubt { verdicts, source: error.into() });
-                }
+            match written {
+                Err(error) if has_collided(&error) => {}
+                written => return written,
             }
         }
         Err(WriteError::NotWritten(StoreError::Collided))
     }
 
+    /// In one statement, where all of them are good.
+    async fn write_changes(&mut self, changes: &[Change], now: Time) -> Result<Vec<Verdict>, WriteError> {
+        let numbers = self.numbers();
+        let error = match limited(batch::write(&mut self.connection, numbers, changes, now)).await {
+            Ok(events) => {
+                self.last_event += events;
+                return Ok(changes.iter().map(|_| Verdict::Written).collect());
+            }
+            Err(error) => error,
+        };
+        match batch::refusal(&error) {
+            Some(Refusal::Collision) => Err(WriteError::NotWritten(error.into())),
+            Some(Refusal::Replaced) => Err(WriteError::Replaced),
+            Some(Refusal::Change(refused)) if changes.len() == 1 => {
+                report(&refused, &error);
+                Ok(vec![Verdict::Refused(refused)])
+            }
+            Some(Refusal::Change(_)) => self.write_apart(changes, now).await,
+            None if surely_not_written(&error) => Err(WriteError::NotWritten(error.into())),
+            None => {
+                let verdicts = changes.iter().map(|_| Verdict::Written).collect();
+                Err(WriteError::InDoubt { verdicts, source: error.into() })
+            }
+        }
+    }
+
     /// Writes the good ones of the changes, among which there are bad ones.
     async fn write_apart(&mut self, changes: &[Change], now: Time) -> Result<Vec<Verdict>, WriteError> {
-        let (verdicts, last_event) = self.try_apart(changes, now).await?;
+        let tried = self.try_apart(changes, now).await;
+        let (verdicts, last_event) = undo_collision(&mut self.connection, tried).await?;
         commit(&mut self.connection, verdicts).await.inspect(|_| self.last_event = last_event)
     }
 
@@ -180,6 +198,24 @@ pub(super) async fn begin(connection: &mut PgConnection, numbers: Numbers, now: 
     }
 }
 
+/// Rolls the transaction back that was not committed because of another process, so that it can be tried again.
+pub(super) async fn undo_collision<T>(
+    connection: &mut PgConnection,
+    tried: Result<T, WriteError>,
+) -> Result<T, WriteError> {
+    if tried.as_ref().is_err_and(has_collided) {
+        execute(connection, "rollback").await.map_err(WriteError::NotWritten)?;
+    }
+    tried
+}
+
+/// A transaction that collided is rolled back by the database, also where only its commit said so.
+fn has_collided(error: &WriteError) -> bool {
+    let (WriteError::NotWritten(source) | WriteError::InDoubt { source, .. }) = error else { return false };
+    let StoreError::Database(error) = source else { return false };
+    matches!(batch::refusal(error), Some(Refusal::Collision))
+}
+
 /// Up to here nothing is written; from here on the writer's row tells.
 pub(super) async fn commit(connection: &mut PgConnection, verdicts: Vec<Verdict>) -> Result<Vec<Verdict>, WriteError> {
     match execute(connection, "commit").await {
@@ -195,7 +231,7 @@ pub(super) async fn execute(connection: &mut PgConnection, command: &'static str
 /// Ends a wait for the server that the server itself did not end in time.
 pub(super) async fn limited<T>(answer: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
     let limit = Duration::from_millis(STATEMENT_MS_MAX);
-    tokio::time::timeout(limit, answer).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+    tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| Err(no_answer()))
 }
 
 #[async_trait]
@@ -286,11 +322,13 @@ fn report(refused: &Refused, error: &sqlx::Error) {
     }
 }
 
-/// The server itself answered that the statement failed. Not so when it was shutting down: it may
-/// have committed before it said so.
+/// The server itself answered that the statement failed, and lives on. One that panics or ends the session may have
+/// made the commit durable before it said so, and some errors of engines with many nodes say that nobody knows.
 fn surely_not_written(error: &sqlx::Error) -> bool {
     match error {
-        sqlx::Error::Database(error) => !error.code().is_some_and(|code| code.starts_with("57P")),
+        sqlx::Error::Database(error) => error
+            .try_downcast_ref::<PgDatabaseError>()
+            .is_some_and(|error| error.severity() == PgSeverity::Error && !OUTCOME_UNKNOWN.contains(&error.code())),
         sqlx::Error::Encode(_) => true,
         _ => false,
     }

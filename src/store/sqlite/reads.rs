@@ -23,7 +23,7 @@ const ORDERS_OF_STATUS: &str =
 #[async_trait]
 impl Store for Sqlite {
     async fn migrate(&self) -> Result<(), OpenError> {
-        Ok(migrations::sqlite().run(&self.pool).await?)
+        Ok(migrations::run(&migrations::sqlite(), &self.pool).await?)
     }
 
     async fn open_writer(&self, owner: i64, now: Time) -> Result<(WriterIdentity, Box<dyn Writer>), StoreError> {

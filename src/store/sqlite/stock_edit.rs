@@ -2,7 +2,7 @@
 
 use sqlx::SqliteConnection;
 
-use crate::domain::stock::Shelf;
+use crate::domain::stock::{ON_HAND_MAX, Shelf};
 use crate::domain::{Sku, Time};
 use crate::store::WriteError;
 use crate::store::change::{Refused, ShelfEdit, StockEdit, Verdict};
@@ -39,12 +39,21 @@ async fn apply(
     key: Option<&Keyed>,
     now: Time,
 ) -> Result<Edited, sqlx::Error> {
-    let below_reserved = match edit {
-        StockEdit::Count(rows) => count(connection, rows).await?,
-        StockEdit::Adjust { row, reason, at } => adjust(connection, row, reason, *at).await?,
+    let refused = match edit {
+        StockEdit::Count(rows) => {
+            Some(count(connection, rows).await?).filter(|rows| !rows.is_empty()).map(Refused::BelowReserved)
+        }
+        StockEdit::Adjust { row, reason, at } => {
+            if adjust(connection, row).await? {
+                note(connection, row, reason, *at).await?;
+                None
+            } else {
+                Some(row.not_taken())
+            }
+        }
     };
-    if !below_reserved.is_empty() {
-        return Ok(Err(Refused::BelowReserved(below_reserved)));
+    if let Some(refused) = refused {
+        return Ok(Err(refused));
     }
     let mut skus: Vec<Sku> = edit.rows().iter().map(|row| row.sku.clone()).collect();
     skus.dedup();
@@ -81,35 +90,40 @@ async fn count(connection: &mut SqliteConnection, rows: &[ShelfEdit]) -> Result<
     Ok(positions.into_iter().filter_map(|position| usize::try_from(position).ok()).collect())
 }
 
-async fn adjust(
-    connection: &mut SqliteConnection,
-    row: &ShelfEdit,
-    reason: &str,
-    at: Time,
-) -> Result<Vec<usize>, sqlx::Error> {
+/// `false` where the shelf does not take it. Nobody else writes meanwhile.
+async fn adjust(connection: &mut SqliteConnection, row: &ShelfEdit) -> Result<bool, sqlx::Error> {
+    Ok(add(connection, row).await? || begin_shelf(connection, row).await?)
+}
+
+async fn add(connection: &mut SqliteConnection, row: &ShelfEdit) -> Result<bool, sqlx::Error> {
     let updated = sqlx::query(
         "update stocks set on_hand = on_hand + $3
-         where sku = $1 and warehouse_id = $2 and on_hand + $3 >= reserved",
+         where sku = $1 and warehouse_id = $2 and on_hand >= reserved - $3 and ($3 < 0 or on_hand <= $4 - $3)",
     )
     .bind(row.sku.as_str())
     .bind(row.warehouse.0)
     .bind(row.units)
-    .execute(&mut *connection)
+    .bind(ON_HAND_MAX)
+    .execute(connection)
     .await?;
-    let inserted = match updated.rows_affected() {
-        0 => {
-            let inserted = sqlx::query(
-                "insert into stocks (sku, warehouse_id, on_hand) select $1, $2, $3 where $3 >= 0
-                 on conflict (sku, warehouse_id) do nothing",
-            );
-            let inserted = inserted.bind(row.sku.as_str()).bind(row.warehouse.0).bind(row.units);
-            inserted.execute(&mut *connection).await?.rows_affected()
-        }
-        _ => 1,
-    };
-    if inserted == 0 {
-        return Ok(vec![0]);
-    }
+    Ok(updated.rows_affected() == 1)
+}
+
+async fn begin_shelf(connection: &mut SqliteConnection, row: &ShelfEdit) -> Result<bool, sqlx::Error> {
+    let inserted = sqlx::query(
+        "insert into stocks (sku, warehouse_id, on_hand) select $1, $2, $3 where $3 between 0 and $4
+         on conflict (sku, warehouse_id) do nothing",
+    )
+    .bind(row.sku.as_str())
+    .bind(row.warehouse.0)
+    .bind(row.units)
+    .bind(ON_HAND_MAX)
+    .execute(connection)
+    .await?;
+    Ok(inserted.rows_affected() == 1)
+}
+
+async fn note(connection: &mut SqliteConnection, row: &ShelfEdit, reason: &str, at: Time) -> Result<(), sqlx::Error> {
     sqlx::query(
         "insert into stock_adjustments (sku, warehouse_id, delta, reason, adjusted_at) values ($1, $2, $3, $4, $5)",
     )
@@ -119,8 +133,8 @@ async fn adjust(
     .bind(reason)
     .bind(at.timestamp_micros())
     .execute(connection)
-    .await?;
-    Ok(Vec::new())
+    .await
+    .map(drop)
 }
 
 /// `false` where the key is already there.

@@ -9,6 +9,8 @@ use super::books::run;
 use super::on_each_database;
 use crate::support::postgres::Database;
 
+const PROCESSES: usize = 8;
+
 /// As `loms verify` opens it.
 #[tokio::test]
 async fn a_database_of_another_schema_is_told_and_left_as_it_is() {
@@ -46,4 +48,29 @@ async fn a_migration_may_take_longer_than_any_statement() {
     assert!(!migrating.is_finished(), "it waits for the table");
     other.execute("commit").await.expect("done");
     migrating.await.expect("no panic").expect("migrated");
+}
+
+/// As where all processes of a shop start at once with a new version of the program.
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_that_migrate_at_once_do_it_once() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let fresh = Database::create();
+    let file = format!("sqlite://{}", folder.path().join("loms.db").display());
+    for url in [Some(file), fresh.as_ref().map(Database::url)].into_iter().flatten() {
+        let mut stores = Vec::new();
+        for _ in 0..PROCESSES {
+            stores.push(store::open(&url).await.expect("opened"));
+        }
+        let migrating = stores.into_iter().map(|store| {
+            tokio::spawn(async move {
+                let migrated = store.migrate().await;
+                store.close().await;
+                migrated
+            })
+        });
+        for migrated in migrating.collect::<Vec<_>>() {
+            migrated.await.expect("no panic").unwrap_or_else(|error| panic!("{url}: {error}"));
+        }
+        store::open_existing(&url).await.expect("at the present schema").close().await;
+    }
 }

@@ -1,7 +1,9 @@
 //! What every store must do, run on each: the same changes, and the same things read back. The store
 //! of the simulation is one of them: what holds there must be what holds in the databases.
 
+mod adjusting;
 mod books;
+mod collisions;
 mod heirs;
 mod leases;
 mod migrating;
@@ -11,15 +13,20 @@ mod refusing;
 mod writers;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use loms::domain::cart::{Cart, Edit, Line};
 use loms::domain::order::{Item, Order};
 use loms::domain::stock::{Allocation, Shelf, Shortage};
 use loms::domain::{Count, Money, OrderId, Sku, Time, UserId, WarehouseId};
 use loms::store::{self, Change, Key, Keyed, Movement, ShelfEdit, StockEdit, Store, Verdict, Writer, WriterIdentity};
+use sqlx::PgPool;
 
 use crate::memory::{self, Call, MemoryStore, Network, Passage, Tables};
+use crate::support::client::eventually;
 use crate::support::postgres::Database;
+
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A store that was just migrated, and the address of its database.
 pub struct Ground {
@@ -101,6 +108,16 @@ impl Ground {
     /// Warehouse, on hand and reserved of each shelf of a SKU.
     async fn shelves(&self, name: &str) -> Vec<(i32, i64, i64)> {
         plain(&self.store.shelves(&[sku(name)]).await.expect("read"))
+    }
+
+    /// Until somebody on this PostgreSQL waits for what another one has locked.
+    async fn wait_for_a_lock(&self) {
+        let watcher = PgPool::connect(&self.url).await.expect("a connection");
+        let waiting = "select exists (select from pg_stat_activity
+                       where datname = current_database() and wait_event_type = 'Lock')";
+        let waits = || async { sqlx::query_scalar(waiting).fetch_one(&watcher).await.expect("told") };
+        assert!(eventually(PATIENCE, waits).await, "nobody waits for a lock");
+        watcher.close().await;
     }
 
     async fn assert_books_are_right(&self) {

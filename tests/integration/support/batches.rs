@@ -7,6 +7,9 @@ use super::tcp_proxy::{Action, Chunk, Direction, TcpProxy};
 
 const PARAMETERS_MIN: u16 = 40;
 
+/// A server that dies says so, if it can. It may have made the batch durable just before.
+const PANIC: &[u8] = b"E\0\0\0\x4cSPANIC\0VPANIC\0C53100\0Mcould not write to file: No space left on device\0\0";
+
 /// What happens to a batch under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Break {
@@ -14,6 +17,8 @@ pub enum Break {
     BeforeItArrives,
     /// It is written, and its connection lost.
     BeforeItsAnswer,
+    /// It is written, and the answer is that the server panics.
+    AnsweredWithAPanic,
     /// Its connection is lost; it arrives when [`TcpProxy::pass`] is called.
     DeliveredLate,
 }
@@ -59,13 +64,13 @@ pub fn break_next_batch(proxy: &TcpProxy, how: Break) -> tokio::sync::oneshot::R
         if broken.is_none() {
             return Action::Pass;
         }
+        let is_answer = sent_on == Some(chunk.connection) && chunk.direction == Direction::ToClient;
         let action = match how {
             Break::BeforeItArrives if is_batch(&chunk) => Action::Cut,
             Break::DeliveredLate if is_batch(&chunk) => Action::DeliverLate,
-            Break::BeforeItsAnswer if sent_on == Some(chunk.connection) && chunk.direction == Direction::ToClient => {
-                Action::Cut
-            }
-            Break::BeforeItsAnswer => {
+            Break::BeforeItsAnswer if is_answer => Action::Cut,
+            Break::AnsweredWithAPanic if is_answer => Action::Instead(PANIC),
+            Break::BeforeItsAnswer | Break::AnsweredWithAPanic => {
                 if is_batch(&chunk) {
                     sent_on = Some(chunk.connection);
                 }
@@ -114,4 +119,11 @@ fn a_bind_message_tells_how_many_parameters_it_has() {
     assert_eq!(parameters_bound(bind), Some(47));
     assert_eq!(parameters_bound(b"Q\0\0\0\x0bcommit\0"), None);
     assert_eq!(parameters_bound(b"B\0\0"), None);
+}
+
+#[test]
+fn a_panic_is_as_long_as_it_says() {
+    let (_, rest) = PANIC.split_first().expect("a type");
+    let (length, _) = rest.split_first_chunk().expect("a length");
+    assert_eq!(usize::try_from(u32::from_be_bytes(*length)).expect("a small one"), rest.len());
 }

@@ -45,6 +45,8 @@ pub enum Action {
     Trickle,
     /// The client's side is closed at once; the bytes reach the server when there is another hook.
     DeliverLate,
+    /// These bytes arrive in place of the others, then both sides of the connection are closed.
+    Instead(&'static [u8]),
 }
 
 type Hook = dyn FnMut(Chunk<'_>) -> Action + Send;
@@ -234,6 +236,10 @@ impl Network {
                         let _ = timeout(BETWEEN_BYTES, hooks.changed()).await;
                     }
                     Action::DeliverLate => return Some((bytes.to_vec(), hooks)),
+                    Action::Instead(others) => {
+                        to.write_all(others).await.ok()?;
+                        return None;
+                    }
                 }
             }
         }

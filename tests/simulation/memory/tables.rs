@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use loms::domain::cart::Cart;
 use loms::domain::order::{Order, Status};
-use loms::domain::stock::Shelf;
+use loms::domain::stock::{ON_HAND_MAX, Shelf};
 use loms::domain::{EventId, EventKind, OrderEvent, OrderId, Sku, Step, Time, UserId, WarehouseId};
 use loms::store::{
     Change, Key, NOBODY, OtherWriter, Outcome, Refused, StockEdit, StoredOutcome, Verdict, WRITER_DEAD_AFTER_MS,
@@ -231,6 +231,9 @@ impl Tables {
             let known = self.shelves.get(&(row.sku.clone(), row.warehouse));
             let (on_hand, reserved) = known.map_or((0, 0), |shelf| (shelf.on_hand, shelf.reserved));
             let on_hand = if adjusts { on_hand + row.units } else { row.units };
+            if adjusts && row.units > 0 && on_hand > ON_HAND_MAX {
+                return Verdict::Refused(Refused::AboveMax);
+            }
             if on_hand < reserved {
                 below.push(at);
             }
