@@ -3,7 +3,7 @@
 //! What became of an event on a channel is recorded before the event is acknowledged to whoever
 //! brought it. A crash in between brings the event again, and what was sent is not sent again. A crash
 //! between the sending and the record repeats the sending, under the same event id. Of several notifiers one has an event
-//! in hand under a [`Lease`]: where the broker takes that one for dead, and it is not, the next one waits until it has
+//! in hand under a lease: where the broker takes that one for dead, and it is not, the next one waits until it has
 //! recorded.
 
 use std::collections::{HashMap, HashSet};

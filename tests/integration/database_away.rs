@@ -21,7 +21,7 @@ const ORDERS: usize = 20;
 /// Fewer than it really is, so that the outage need not last long.
 const DELIVERIES_MAX: &str = r#"{"delivery-limit": 1}"#;
 /// More attempts than a message has deliveries.
-const ATTEMPTS: usize = 6;
+const ATTEMPTS: usize = 15;
 
 /// While the database is away the message comes, and is tried so often; nothing is parked.
 async fn outage(proxy: &TcpProxy, broker: &PrivateRabbit, publish: impl AsyncFn()) {
