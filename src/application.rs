@@ -3,7 +3,7 @@
 //! StockKeeper, Journal and outbox relay share a thread, off which nobody's timers depend; carts and orders live
 //! on the HTTP workers that first asked for them; reading connections live on one I/O runtime.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -101,7 +101,7 @@ impl Application {
     ) -> anyhow::Result<Parts> {
         let metrics = telemetry::metrics()?;
         // Before anything is written: a taken port is the likeliest mistake.
-        let listener = TcpListener::bind(settings.listen)
+        let listener = http::listen(settings.listen)
             .with_context(|| format!("LOMS_LISTEN: cannot listen on {}", settings.listen))?;
         let address = listener.local_addr()?;
         let products = products(settings, io.clone())?;
