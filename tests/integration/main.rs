@@ -45,6 +45,7 @@ mod replayed_events;
 mod slow_client_faults;
 mod slow_network_faults;
 mod start_up_errors;
+mod stops;
 mod store_contract;
 mod support;
 mod takeovers;
