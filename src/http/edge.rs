@@ -30,6 +30,8 @@ pub async fn admit<B: MessageBody + 'static>(
     mut request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    // First, for whatever is refused here may have a body without an end, too.
+    let _rest = Rest(Chunked::of(&mut request));
     let _answering = request.conn_data::<Rc<Turn>>().map(Turn::answer);
     if decoded(request.uri().path()).is_none() {
         return Err(Problem::unreadable("the path has a bad percent-encoding").into());
@@ -39,7 +41,6 @@ pub async fn admit<B: MessageBody + 'static>(
     if *request.method() == Method::HEAD {
         request.head_mut().method = Method::GET;
     }
-    let _rest = Rest(Chunked::of(&mut request));
     if ALWAYS_ADMITTED.contains(&request.path()) {
         return next.call(request).instrument(span).await;
     }
