@@ -18,6 +18,8 @@ use crate::domain::stock::Shortage;
 use crate::domain::{OrderId, Sku};
 use crate::products::ProductError;
 
+use super::admission::NotAdmitted;
+
 /// Seconds after which it makes sense to ask again, where nothing was done.
 const RETRY_AFTER_S: u32 = 1;
 
@@ -202,6 +204,15 @@ impl ResponseError for Problem {
         }
         // Texts and numbers: writing them as JSON cannot fail.
         response.body(serde_json::to_vec(&body).unwrap_or_default())
+    }
+}
+
+impl From<NotAdmitted> for Problem {
+    fn from(why: NotAdmitted) -> Self {
+        match why {
+            NotAdmitted::TooMany => Self::overloaded(),
+            NotAdmitted::Stopping => Self::unavailable("the server is stopping; nothing was changed"),
+        }
     }
 }
 
