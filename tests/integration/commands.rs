@@ -165,4 +165,6 @@ fn settings_without_a_flag_are_named_by_the_help() {
         let help = printed(folder.path(), command);
         assert!(help.contains("AMQP_URL") && help.contains("PRODUCT_SERVICE_TOKEN"), "{help}");
     }
+    let help = printed(folder.path(), &["product-service", "--help"]);
+    assert!(help.contains("PRODUCT_SERVICE_TOKEN") && !help.contains("--token"), "{help}");
 }
