@@ -3,7 +3,8 @@
 //! StockKeeper, Journal and outbox relay share a thread, off which nobody's timers depend; carts and orders live
 //! on the HTTP workers that first asked for them; reading connections live on one I/O runtime.
 
-use std::net::{SocketAddr, TcpListener};
+use std::mem::ManuallyDrop;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -86,7 +87,11 @@ impl Application {
         before: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>,
     ) -> anyhow::Result<Self> {
         let io = Builder::new_multi_thread().worker_threads(1).thread_name("io").enable_all().build()?;
-        match Self::build_on(settings, io.handle().clone(), clock, before).await {
+        // Whoever does not wait for the end of this ends the process: to drop a runtime here would panic.
+        let io = ManuallyDrop::new(io);
+        let built = Self::build_on(settings, io.handle().clone(), clock, before).await;
+        let io = ManuallyDrop::into_inner(io);
+        match built {
             Ok(parts) => Ok(Self { parts, io }),
             Err(error) => {
                 io.shutdown_background();
@@ -103,7 +108,7 @@ impl Application {
     ) -> anyhow::Result<Parts> {
         let metrics = telemetry::metrics()?;
         // Before anything is written: a taken port is the likeliest mistake.
-        let listener = TcpListener::bind(settings.listen)
+        let listener = http::listen(settings.listen)
             .with_context(|| format!("LOMS_LISTEN: cannot listen on {}", settings.listen))?;
         let address = listener.local_addr()?;
         let products = products(settings, io.clone())?;

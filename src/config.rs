@@ -175,11 +175,16 @@ impl Settings {
 
 fn refuse_unknown(names: impl Iterator<Item = String>) -> Result<(), ConfigError> {
     let known = |name: &str| NAMES.iter().any(|(known, _)| *known == name);
-    let ours = |name: &String| name.starts_with("LOMS_") && !name.starts_with("LOMS_TEST_");
+    let ours = |name: &str| name.starts_with("LOMS_") && !name.starts_with("LOMS_TEST_") && !is_service_link(name);
     match names.into_iter().find(|name| ours(name) && !known(name)) {
         Some(name) => Err(ConfigError::Unknown(name)),
         None => Ok(()),
     }
+}
+
+/// What Kubernetes tells each container of a Service that is named `loms`.
+fn is_service_link(name: &str) -> bool {
+    name == "LOMS_PORT" || name.starts_with("LOMS_PORT_") || name.starts_with("LOMS_SERVICE_")
 }
 
 #[cfg(test)]
@@ -238,5 +243,24 @@ mod tests {
     fn an_unknown_name_in_the_environment_is_named() {
         let names = ["PATH", "LOMS_LISTEN", "LOMS_LISTNE"].map(str::to_owned);
         assert!(matches!(refuse_unknown(names.into_iter()), Err(ConfigError::Unknown(name)) if name == "LOMS_LISTNE"));
+        for name in ["LOMS_PORTS", "LOMS_SERVICE", "LOMS_SERVICES_HOST", "LOMS_HOST"] {
+            assert!(refuse_unknown([name.to_owned()].into_iter()).is_err(), "{name} was passed over");
+        }
+    }
+
+    #[test]
+    fn what_kubernetes_tells_of_a_service_of_our_name_is_passed_over() {
+        let names = [
+            "LOMS_SERVICE_HOST",
+            "LOMS_SERVICE_PORT",
+            "LOMS_SERVICE_PORT_HTTP",
+            "LOMS_PORT",
+            "LOMS_PORT_8080_TCP",
+            "LOMS_PORT_8080_TCP_PROTO",
+            "LOMS_PORT_8080_TCP_PORT",
+            "LOMS_PORT_8080_TCP_ADDR",
+        ];
+        let refused = refuse_unknown(names.map(str::to_owned).into_iter());
+        assert!(refused.is_ok(), "{refused:?}");
     }
 }

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 
 use crate::config::{BaseFlags, Flags, LOG, LOG_OF_REPLAY, ServeFlags, Settings, WITHOUT_FLAG};
 use crate::notifications::asyncapi;
@@ -48,7 +48,8 @@ enum Command {
         #[command(flatten)]
         flags: Flags,
     },
-    /// Serves a catalogue under the protocol of the ProductService.
+    /// Serves a catalogue under the protocol of the ProductService. Clients must send PRODUCT_SERVICE_TOKEN, a setting
+    /// without a flag; where it is not set, every token is right.
     ProductService {
         /// Where to serve; port 0 takes a free one.
         #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
@@ -56,9 +57,6 @@ enum Command {
         /// The catalogue, CSV `sku,name,price_minor_units`. [default: a demo shop's]
         #[arg(long, value_name = "FILE")]
         catalog: Option<String>,
-        /// What clients must send, better set as PRODUCT_SERVICE_TOKEN; without it, every token is right.
-        #[arg(long, value_name = "TOKEN")]
-        token: Option<SecretString>,
         #[command(flatten)]
         base: BaseFlags,
     },
@@ -123,11 +121,10 @@ pub async fn run(command_line: CommandLine) -> anyhow::Result<bool> {
             let settings = load_with_log(&ServeFlags::of(flags), LOG_OF_REPLAY)?;
             replay::system::run_and_report(&arguments, settings).await
         }
-        Command::ProductService { listen, catalog, token, base } => {
+        Command::ProductService { listen, catalog, base } => {
             let flags = ServeFlags { catalog, ..ServeFlags::of(Flags { base, ..Flags::default() }) };
             let settings = load(&flags)?;
-            let token = token.unwrap_or(settings.product_service_token);
-            let token = Some(token).filter(|token| !token.expose_secret().is_empty());
+            let token = Some(settings.product_service_token).filter(|token| !token.expose_secret().is_empty());
             product_service::run(listen, settings.catalog.as_deref(), token).await?;
             Ok(true)
         }

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
 use crate::actors::COMMANDS_UNDER_WAY_MAX;
 
@@ -19,6 +19,15 @@ pub struct Gate {
     /// Commands are admitted as long as there is a permit; past it they are refused at once.
     commands: Arc<Semaphore>,
     large_bodies: Arc<Semaphore>,
+}
+
+/// Why a request is refused at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotAdmitted {
+    /// As many as may be are under way.
+    TooMany,
+    /// The program was told to stop, and answers what it has admitted.
+    Stopping,
 }
 
 /// Holds a request's place until it is answered, or dropped without an answer.
@@ -52,6 +61,11 @@ impl Gate {
         self.commands.close();
     }
 
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.commands.is_closed()
+    }
+
     /// How many more would be admitted now.
     #[must_use]
     pub fn admissible(&self) -> usize {
@@ -60,11 +74,12 @@ impl Gate {
 }
 
 impl Admission {
-    /// `None` where as many as may be are under way.
-    #[must_use]
-    pub fn new(gate: &Arc<Gate>) -> Option<Self> {
+    /// # Errors
+    /// [`NotAdmitted`].
+    pub fn new(gate: &Arc<Gate>) -> Result<Self, NotAdmitted> {
         let admitted = Admitted { gate: Arc::clone(gate), permit: Rc::default() };
-        admitted.enter().then_some(Self(admitted))
+        admitted.enter()?;
+        Ok(Self(admitted))
     }
 
     /// For whoever reads the request's body.
@@ -92,13 +107,16 @@ impl Admitted {
         self.permit.take();
     }
 
-    fn enter(&self) -> bool {
-        let permit = Arc::clone(&self.gate.commands).try_acquire_owned().ok();
-        if permit.is_none() {
-            metrics::counter!("loms_requests_refused").increment(1);
-        }
-        *self.permit.borrow_mut() = permit;
-        self.permit.borrow().is_some()
+    fn enter(&self) -> Result<(), NotAdmitted> {
+        let permit = Arc::clone(&self.gate.commands).try_acquire_owned().map_err(|error| match error {
+            TryAcquireError::Closed => NotAdmitted::Stopping,
+            TryAcquireError::NoPermits => {
+                metrics::counter!("loms_requests_refused").increment(1);
+                NotAdmitted::TooMany
+            }
+        })?;
+        *self.permit.borrow_mut() = Some(permit);
+        Ok(())
     }
 }
 
@@ -113,9 +131,11 @@ impl Coming<'_> {
         true
     }
 
-    /// It is there; whether its request is admitted.
-    #[must_use]
-    pub fn has_come(self) -> bool {
+    /// It is there, and its request asks for a place again.
+    ///
+    /// # Errors
+    /// [`NotAdmitted`].
+    pub fn has_come(self) -> Result<(), NotAdmitted> {
         self.request.enter()
     }
 }

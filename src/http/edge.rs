@@ -14,7 +14,7 @@ use actix_web::{Error, HttpMessage, HttpRequest, HttpResponse, ResponseError};
 use tracing::Instrument;
 
 use super::Shared;
-use super::admission::Admission;
+use super::admission::{Admission, NotAdmitted};
 use super::chunked::{Chunked, Rest};
 use super::connection::Turn;
 use super::json_object::of_field;
@@ -25,11 +25,13 @@ use super::routes::Methods;
 const ALWAYS_ADMITTED: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 
 /// Takes HEAD as GET, of whose answer only the head is sent. Refuses paths that cannot be read, and more requests than
-/// may be under way: at once, so that nobody queues for an answer that comes too late.
+/// may be under way: at once, so that nobody queues for an answer that comes too late. While the program stops, refuses all.
 pub async fn admit<B: MessageBody + 'static>(
     mut request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    // First, for whatever is refused here may have a body without an end, too.
+    let _rest = Rest(Chunked::of(&mut request));
     let _answering = request.conn_data::<Rc<Turn>>().map(Turn::answer);
     if decoded(request.uri().path()).is_none() {
         return Err(Problem::unreadable("the path has a bad percent-encoding").into());
@@ -39,14 +41,17 @@ pub async fn admit<B: MessageBody + 'static>(
     if *request.method() == Method::HEAD {
         request.head_mut().method = Method::GET;
     }
-    let _rest = Rest(Chunked::of(&mut request));
     if ALWAYS_ADMITTED.contains(&request.path()) {
         return next.call(request).instrument(span).await;
     }
-    let Some(admission) = request.app_data::<Shared>().and_then(|api| Admission::new(&api.gate)) else {
-        // The body that came with the request is taken from the connection first: else it would be closed.
-        tokio::task::yield_now().await;
-        return Err(Problem::overloaded().into());
+    let api = request.app_data::<Shared>();
+    let admission = match api.map_or(Err(NotAdmitted::TooMany), |api| Admission::new(&api.gate)) {
+        Ok(admission) => admission,
+        Err(why) => {
+            // The body that came with the request is taken from the connection first: else it would be closed.
+            tokio::task::yield_now().await;
+            return Err(Problem::from(why).into());
+        }
     };
     // Whoever reads the body gives the place back meanwhile.
     request.extensions_mut().insert(admission.request());

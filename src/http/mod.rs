@@ -26,7 +26,7 @@ mod stocks;
 
 use std::future::ready;
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +37,7 @@ use actix_web::middleware::from_fn;
 use actix_web::{App, web};
 use iso_currency::Currency;
 use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpSocket;
 
 use crate::actors::Core;
 use crate::actors::journal::Health;
@@ -52,7 +53,7 @@ pub use routes::openapi;
 const SHUTDOWN_S_MAX: u64 = 2;
 /// How long a client may take to close its side of a connection that is closed.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
-/// Connections that wait to be accepted.
+/// Connections that wait to be accepted, as far as the system lets so many wait.
 const CONNECTIONS_QUEUED_MAX: u32 = 1_024;
 
 /// What handlers work with.
@@ -90,6 +91,18 @@ impl Api {
     }
 }
 
+/// Takes the address: from now on clients connect, and wait until somebody serves.
+///
+/// # Errors
+/// Where the address is in use, or is not one of this machine.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // Else the address would be in use for a minute after the server before.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(CONNECTIONS_QUEUED_MAX)?.into_std()
+}
+
 /// Serves on the listener until its handle is told to stop: as `HttpServer` does, which would take sockets as they are only.
 ///
 /// # Errors
@@ -97,7 +110,7 @@ impl Api {
 pub fn serve(api: web::Data<Api>, listener: TcpListener, workers: usize) -> io::Result<Server> {
     let server = Server::build().workers(workers).disable_signals().shutdown_timeout(SHUTDOWN_S_MAX);
     let stop = server.graceful_shutdown_signal();
-    let server = server.backlog(CONNECTIONS_QUEUED_MAX).listen("http", listener, move || {
+    let server = server.listen("http", listener, move || {
         let query = web::QueryConfig::default().error_handler(|error, _| edge::bad_query(&error).into());
         let app = App::new().app_data(api.clone()).app_data(query);
         let app = routes::documented(app.wrap(from_fn(edge::admit)));
@@ -119,3 +132,27 @@ pub fn serve(api: web::Data<Api>, listener: TcpListener, workers: usize) -> io::
 
 /// What every handler is given.
 type Shared = web::Data<Api>;
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+
+    /// More than the 128 that wait where nobody says how many may.
+    const BURST: usize = 500;
+    /// Where there is no room, the first attempt is passed over, and the next one is made after a second.
+    const CONNECT_WITHIN: Duration = Duration::from_millis(700);
+
+    #[tokio::test]
+    async fn a_burst_of_connections_waits_to_be_accepted() {
+        let listener = listen(([127, 0, 0, 1], 0).into()).expect("a free port");
+        let address = listener.local_addr().expect("its address");
+        let connect = |number| match TcpStream::connect_timeout(&address, CONNECT_WITHIN) {
+            Ok(connection) => connection,
+            Err(error) => panic!("connection {number} does not wait: {error}"),
+        };
+        let waiting: Vec<TcpStream> = (1..=BURST).map(connect).collect();
+        assert_eq!(waiting.len(), BURST);
+    }
+}

@@ -12,8 +12,8 @@ use super::{Shared, Watched};
 
 #[derive(Serialize, utoipa::ToSchema)]
 struct Readiness {
-    /// `ready`, `degraded` (carts cannot be priced, or events wait to be told) or `unavailable`
-    /// (nothing can be changed).
+    /// `ready`, `degraded` (carts cannot be priced, or events wait to be told), `unavailable`
+    /// (nothing can be changed) or `stopping` (nothing more is begun).
     status: &'static str,
     /// `up`; or `down`: it is away, or takes no changes.
     database: &'static str,
@@ -49,6 +49,7 @@ pub async fn readyz(api: Shared) -> HttpResponse {
         State::LeftAlone => "down",
     };
     let status = match (database, product_service, broker) {
+        _ if api.gate.is_closed() => "stopping",
         (false, ..) => "unavailable",
         (true, "down", _) | (true, _, "down") => "degraded",
         (true, ..) => "ready",
@@ -56,7 +57,7 @@ pub async fn readyz(api: Shared) -> HttpResponse {
     let database = if database { "up" } else { "down" };
     let events_waiting = backlog.events.load(Ordering::Relaxed);
     let readiness = Readiness { status, database, product_service, broker, events_waiting };
-    if status == "unavailable" {
+    if ["unavailable", "stopping"].contains(&status) {
         json(HttpResponse::ServiceUnavailable(), &readiness)
     } else {
         json(HttpResponse::Ok(), &readiness)

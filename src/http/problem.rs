@@ -18,7 +18,9 @@ use crate::domain::stock::Shortage;
 use crate::domain::{OrderId, Sku};
 use crate::products::ProductError;
 
-/// Seconds after which it makes sense to ask again.
+use super::admission::NotAdmitted;
+
+/// Seconds after which it makes sense to ask again, where nothing was done.
 const RETRY_AFTER_S: u32 = 1;
 
 #[derive(Debug, Clone)]
@@ -29,6 +31,8 @@ pub struct Problem {
     detail: String,
     /// Further members, as the code's description says.
     members: Map<String, Value>,
+    /// It was done, or nobody knows: whoever asks again without an idempotency key may do it twice.
+    may_be_done: bool,
 }
 
 /// The shape of every refusal.
@@ -49,7 +53,7 @@ pub struct ProblemBody<'a> {
 
 impl Problem {
     fn new(status: StatusCode, code: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, title, detail: detail.into(), members: Map::new() }
+        Self { status, code, title, detail: detail.into(), members: Map::new(), may_be_done: false }
     }
 
     fn with(mut self, member: &str, value: Value) -> Self {
@@ -159,7 +163,13 @@ impl Problem {
     /// The answer to a change that was made and cannot be shown.
     pub fn after_a_change(mut self) -> Self {
         self.detail = format!("the cart was changed, but cannot be shown: {}", self.detail);
+        self.may_be_done = true;
         self
+    }
+
+    fn in_doubt() -> Self {
+        let detail = "no answer in time: look whether it was done, or ask again with the same Idempotency-Key";
+        Self { may_be_done: true, ..Self::unavailable(detail) }
     }
 
     pub fn is_unavailable(&self) -> bool {
@@ -189,11 +199,20 @@ impl ResponseError for Problem {
         };
         let mut response = HttpResponse::build(self.status);
         response.insert_header((CONTENT_TYPE, "application/problem+json"));
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+        if self.status == StatusCode::SERVICE_UNAVAILABLE && !self.may_be_done {
             response.insert_header((RETRY_AFTER, RETRY_AFTER_S));
         }
         // Texts and numbers: writing them as JSON cannot fail.
         response.body(serde_json::to_vec(&body).unwrap_or_default())
+    }
+}
+
+impl From<NotAdmitted> for Problem {
+    fn from(why: NotAdmitted) -> Self {
+        match why {
+            NotAdmitted::TooMany => Self::overloaded(),
+            NotAdmitted::Stopping => Self::unavailable("the server is stopping; nothing was changed"),
+        }
     }
 }
 
@@ -202,9 +221,7 @@ impl From<Failure> for Problem {
         match failure {
             Failure::Unavailable => Self::unavailable("the database is away; nothing was changed"),
             Failure::Overloaded => Self::overloaded(),
-            Failure::InDoubt => Self::unavailable(
-                "no answer in time: look whether it was done, or ask again with the same Idempotency-Key",
-            ),
+            Failure::InDoubt => Self::in_doubt(),
         }
     }
 }
@@ -271,5 +288,23 @@ impl Problem {
 
     pub fn products_unavailable() -> Self {
         Self::unavailable("the product service is away, and no price is recent enough")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever obeys `Retry-After` sends the same request again, also one that adds to a cart and has no key.
+    #[test]
+    fn only_where_nothing_was_done_it_is_told_when_to_ask_again() {
+        let is_told = |problem: Problem| problem.error_response().headers().contains_key(RETRY_AFTER);
+        for problem in [Failure::Unavailable.into(), Failure::Overloaded.into(), Problem::products_unavailable()] {
+            assert!(is_told(problem.clone()), "{problem}");
+        }
+        for problem in [Failure::InDoubt.into(), Problem::products_unavailable().after_a_change(), Problem::not_found()]
+        {
+            assert!(!is_told(problem.clone()), "{problem}");
+        }
     }
 }

@@ -45,7 +45,8 @@ fn refusal(status: &str, description: &str) -> RefOr<Response> {
         return response.build().into();
     }
     let seconds = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1));
-    let retry_after =
-        HeaderBuilder::new().schema(Some(seconds)).description(Some("Seconds until it makes sense to ask again."));
+    let meaning = "Seconds until it makes sense to ask again. Missing where it may have been done: only with the same \
+                   `Idempotency-Key` it is not done twice.";
+    let retry_after = HeaderBuilder::new().schema(Some(seconds)).description(Some(meaning));
     response.header("Retry-After", retry_after.build()).build().into()
 }

@@ -138,7 +138,8 @@ async fn read(payload: Payload, announced: usize, admitted: Option<Admitted>) ->
         Ok(read) => read?,
         Err(_) => return Err(Problem::unreadable("the body did not come in time")),
     };
-    if coming.take().is_none_or(Coming::has_come) { Ok(body) } else { Err(Problem::overloaded()) }
+    coming.take().map_or(Ok(()), Coming::has_come)?;
+    Ok(body)
 }
 
 async fn read_all(

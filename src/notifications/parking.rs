@@ -1,5 +1,6 @@
 //! The parking queue: what is in it, and putting it back.
 
+use lapin::Acker;
 use lapin::message::BasicGetMessage;
 use lapin::options::{BasicAckOptions, BasicGetOptions, BasicNackOptions};
 use lapin::types::{AMQPValue, FieldTable};
@@ -22,34 +23,41 @@ pub struct Parked {
     pub put_back: bool,
 }
 
-/// Looks at every parked message once, and puts back those that are wanted: all of them, or those
-/// with one of the ids. A dry run leaves everything where it is.
+/// Looks once at every message that is parked now, and puts back those that are wanted: all of them,
+/// or those with one of the ids. A dry run leaves everything where it is.
 ///
 /// # Errors
 /// [`BrokerError`]; what was put back so far stays so.
 pub async fn redrive(url: &SecretString, ids: &[String], dry_run: bool) -> Result<Vec<Parked>, BrokerError> {
     let broker = Broker::connect(url, "loms notifications redrive").await?;
-    // All are taken first: one that is put back may be parked again at once, and would be met again.
-    let mut taken = Vec::new();
-    while taken.len() < PARKED_MAX
+    let mut seen = Vec::new();
+    // What is left stays taken until all were looked at, or it would be met again. Of it nothing is kept but how it is
+    // given back: a body may be as large as the broker takes.
+    let mut left: Vec<Acker> = Vec::new();
+    let mut parked = PARKED_MAX;
+    while seen.len() < parked
         && let Some(message) = limited(get(&broker)).await?
     {
-        taken.push(message);
-    }
-    let mut seen = Vec::with_capacity(taken.len());
-    for message in taken {
+        if seen.is_empty() {
+            // Behind these comes what was put back and parked again at once.
+            let behind = usize::try_from(message.message_count).unwrap_or(PARKED_MAX);
+            parked = behind.saturating_add(1).min(PARKED_MAX);
+        }
         let id = message.delivery.properties.message_id().as_ref().map(ToString::to_string);
         let wanted = ids.is_empty() || id.as_ref().is_some_and(|id| ids.contains(id));
         let put_back = wanted && !dry_run;
         seen.push(Parked { id, reason: reason(&message), put_back });
-        let acker = &message.delivery.acker;
+        let acker = message.delivery.acker.clone();
         if put_back {
-            broker.publish(vec![outgoing(&message)]).await?;
+            broker.publish(vec![outgoing(message)]).await?;
             limited(async { Ok(acker.ack(BasicAckOptions::default()).await.map(drop)?) }).await?;
         } else {
-            let back = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
-            limited(async { Ok(acker.nack(back).await.map(drop)?) }).await?;
+            left.push(acker);
         }
+    }
+    for acker in left {
+        let back = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
+        limited(async { Ok(acker.nack(back).await.map(drop)?) }).await?;
     }
     broker.close().await;
     Ok(seen)
@@ -69,15 +77,9 @@ fn reason(message: &BasicGetMessage) -> String {
 }
 
 /// As it first came, without what happened to it since, save that it was put back.
-fn outgoing(message: &BasicGetMessage) -> Outgoing {
+fn outgoing(message: BasicGetMessage) -> Outgoing {
     let mut headers = FieldTable::default();
     headers.insert(PUT_BACK_HEADER.into(), AMQPValue::Boolean(true));
-    let properties = message.delivery.properties.clone().with_headers(headers);
-    Outgoing {
-        exchange: "",
-        routing_key: QUEUE.to_owned(),
-        mandatory: true,
-        properties,
-        body: message.delivery.data.clone(),
-    }
+    let properties = message.delivery.properties.with_headers(headers);
+    Outgoing { exchange: "", routing_key: QUEUE.to_owned(), mandatory: true, properties, body: message.delivery.data }
 }

@@ -63,9 +63,14 @@ impl Failure {
         }
     }
 
-    /// Whether it says that the service as a whole is not well: one bad product does not.
+    /// Whether it says that the service as a whole is not well, or not for us. One bad product does not, nor does a
+    /// refusal of what was asked: else a user who asks for odd SKUs would end the sale for all others.
     fn is_of_the_service(&self) -> bool {
-        matches!(self, Self::Away(_) | Self::TooSlow | Self::Refused(_))
+        match self {
+            Self::Away(_) | Self::TooSlow => true,
+            Self::Refused(status) => status.is_server_error() || matches!(status.as_u16(), 401 | 403 | 408 | 420 | 429),
+            Self::Unusable(_) | Self::LeftAlone | Self::RateLimitUsedUp | Self::Busy => false,
+        }
     }
 }
 

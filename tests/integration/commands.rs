@@ -1,7 +1,8 @@
 //! What the commands print, and the examples of the settings: each line of them is taken.
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
@@ -146,19 +147,47 @@ async fn import_in_vain(folder: &Path, url: &str) {
     store.close().await;
 }
 
-/// A line of the log would tear the bar that shows its progress.
-#[test]
-fn a_replay_logs_warnings_only_unless_told_otherwise() {
+/// A catalogue and a recording of one order.
+fn folder_with_a_recording() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
     std::fs::write(folder.path().join("catalog.csv"), CATALOGUE).expect("written");
     let events = "user_id,invoice,kind,sku,count\n1,7,order_line,A,6\n";
     std::fs::write(folder.path().join("events.csv"), events).expect("written");
+    folder
+}
+
+/// Plays it; gives what is printed and what is logged.
+fn replay(folder: &Path, more: &[&str]) -> (String, String) {
+    let command = ["replay", "--catalog", "catalog.csv", "--events", "events.csv", "--unpaid", "0"];
+    printed_and_logged(folder, &[&command, more].concat())
+}
+
+/// A line of the log would tear the bar that shows its progress.
+#[test]
+fn a_replay_logs_warnings_only_unless_told_otherwise() {
+    let folder = folder_with_a_recording();
     for (more, is_told) in [(&["--database-url", "sqlite://one.db"][..], false), (&["--log", "info"], true)] {
-        let command =
-            [&["replay", "--catalog", "catalog.csv", "--events", "events.csv", "--unpaid", "0"], more].concat();
-        let (printed, logged) = printed_and_logged(folder.path(), &command);
+        let (printed, logged) = replay(folder.path(), more);
         assert!(printed.contains("units sold") && !printed.contains("REFUSED"), "{printed}");
         assert_eq!(logged.contains("INFO"), is_told, "{logged}");
+    }
+}
+
+/// Beside the settings of a shop that sells: its subscribers must not hear of orders that were recorded.
+#[test]
+fn a_replay_in_the_process_calls_neither_broker_nor_webhook() {
+    let folder = folder_with_a_recording();
+    for name in ["AMQP_URL=amqp", "LOMS_WEBHOOK_URL=http"] {
+        // The system takes the connection of whoever calls.
+        let others = TcpListener::bind("127.0.0.1:0").expect("a port");
+        others.set_nonblocking(true).expect("set");
+        let address = others.local_addr().expect("its address");
+        let webhook = format!("LOMS_WEBHOOK_SECRETS={SECRET}\nLOMS_WEBHOOK_PRIVATE_ADDRESSES=true\n");
+        std::fs::write(folder.path().join(".env"), format!("{name}://{address}\n{webhook}")).expect("written");
+        let (printed, _) = replay(folder.path(), &["--database-url", &format!("sqlite://{}.db", address.port())]);
+        assert!(printed.contains("units sold"), "{printed}");
+        let called = others.accept().map_err(|error| error.kind());
+        assert!(matches!(called, Err(ErrorKind::WouldBlock)), "{name} was called: {called:?}");
     }
 }
 
@@ -169,4 +198,6 @@ fn settings_without_a_flag_are_named_by_the_help() {
         let help = printed(folder.path(), command);
         assert!(help.contains("AMQP_URL") && help.contains("PRODUCT_SERVICE_TOKEN"), "{help}");
     }
+    let help = printed(folder.path(), &["product-service", "--help"]);
+    assert!(help.contains("PRODUCT_SERVICE_TOKEN") && !help.contains("--token"), "{help}");
 }

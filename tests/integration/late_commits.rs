@@ -31,6 +31,8 @@ async fn a_cart_that_was_read_before_a_late_commit_is_not_shown_after_it() {
     tokio::time::sleep(WRITERS_WAIT).await;
     let added = adding.await.expect("no panic");
     assert_eq!((added.status, added.body["code"].as_str()), (503, Some("unavailable")), "{:?}", added.body);
+    // Whoever does as `Retry-After` says would add twice.
+    assert!(added.leaves_in_doubt() && !added.says_when_to_ask_again(), "{added:?}");
     let shown = client.get("/carts/ann").await.body;
     assert_eq!(shown["items"][0]["count"], 1, "it is not written yet: {shown}");
 

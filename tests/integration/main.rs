@@ -46,6 +46,7 @@ mod sleeping_machine;
 mod slow_client_faults;
 mod slow_network_faults;
 mod start_up_errors;
+mod stops;
 mod store_contract;
 mod support;
 mod takeovers;

@@ -1,7 +1,7 @@
 //! What cannot be told goes out of the way with its reason, and comes back when an operator says so;
 //! and a webhook's receiver that misbehaves is called again, later.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use lapin::BasicProperties;
@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::support::client::eventually;
 use crate::support::notifier::Notifier;
 use crate::support::private_rabbitmq::PrivateRabbit;
+use crate::support::program::resident_bytes_max;
 use crate::support::receiver::{Behaviour, Call, Receiver};
 use crate::support::shop::Shop;
 use crate::support::witness;
@@ -40,12 +41,17 @@ async fn wait_for(shop: &Shop, user: &str, outcome: &str, attempts: i64) {
     wait_until(&format!("{user} has {outcome} after {attempts} attempts"), reached).await;
 }
 
-/// What `loms notifications redrive` prints.
-fn redrive(shop: &Shop, broker: &PrivateRabbit, arguments: &[&str]) -> Vec<String> {
+/// `loms notifications redrive`
+fn redrive_command(shop: &Shop, broker: &PrivateRabbit, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_loms"));
     command.args(["notifications", "redrive"]).args(arguments).current_dir(shop.program.folder());
-    let output = command.envs([("DATABASE_URL", shop.database_url()), ("AMQP_URL", &broker.url())]).output();
-    let output = output.expect("it runs");
+    command.envs([("DATABASE_URL", shop.database_url()), ("AMQP_URL", &broker.url())]);
+    command
+}
+
+/// What it prints.
+fn redrive(shop: &Shop, broker: &PrivateRabbit, arguments: &[&str]) -> Vec<String> {
+    let output = redrive_command(shop, broker, arguments).output().expect("it runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("UTF-8").lines().map(str::to_owned).collect()
 }
@@ -213,6 +219,26 @@ async fn an_alarm_of_the_broker_is_waited_for(scene: &Scene) {
     receiver.book().counts.clear();
 }
 
+/// There may be thousands of them, each as large as the broker takes.
+async fn a_redrive_holds_few_of_the_parked_messages_at_a_time(scene: &Scene) {
+    const MESSAGES: usize = 16;
+    const MEMORY_BYTES_MAX: u64 = 128 * 1024 * 1024;
+    let Scene { broker, shop, .. } = scene;
+    for _ in 0..MESSAGES {
+        let body = vec![b' '; message::BYTES_MAX];
+        witness::publish(broker, PARKING_QUEUE, &body, BasicProperties::default()).await;
+    }
+    let mut child = redrive_command(shop, broker, &["--dry-run"]).stdout(Stdio::null()).spawn().expect("it runs");
+    let mut most = 0;
+    while child.try_wait().expect("it can be asked").is_none() {
+        most = most.max(resident_bytes_max(child.id()).unwrap_or(0));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(child.wait().expect("it has ended").success());
+    assert!((1..MEMORY_BYTES_MAX).contains(&most), "it held {most} bytes");
+    eprintln!("a redrive held {most} bytes");
+}
+
 /// One after the other: a broker takes long to start.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_told_goes_out_of_the_way_and_comes_back() {
@@ -225,4 +251,5 @@ async fn what_cannot_be_told_goes_out_of_the_way_and_comes_back() {
     an_alarm_of_the_broker_is_waited_for(&scene).await;
     poison_is_parked_the_queue_moves_on_and_redrive_brings_back(&scene).await;
     a_receiver_that_misbehaves_is_called_again_later_under_the_same_id(&scene).await;
+    a_redrive_holds_few_of_the_parked_messages_at_a_time(&scene).await;
 }

@@ -47,12 +47,12 @@ impl Keyed {
         join_all((0..times).map(ask)).await.into_iter().filter_map(Result::ok).collect()
     }
 
-    /// Whoever heard of an order heard of the same one; a refusal says that it may be asked again.
+    /// Whoever heard of an order heard of the same one; a refusal that has changed nothing says that it may be asked again.
     fn agree(&self, answers: &[Answer]) -> Option<Value> {
         let mut told = None;
         for answer in answers {
             if answer.status == 503 {
-                assert!(answer.headers.contains_key("Retry-After"), "{answer:?}");
+                assert_ne!(answer.says_when_to_ask_again(), answer.leaves_in_doubt(), "{answer:?}");
                 continue;
             }
             assert_eq!(answer.status, 201, "{}: {answer:?}", self.key);

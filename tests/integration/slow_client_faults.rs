@@ -145,6 +145,26 @@ async fn slow_clients_are_closed_in_time_and_stand_in_nobodys_way() {
     ));
 }
 
+/// Not slow, but without an end: a client that sends on behind the answer, as fast as it is read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_without_an_end_is_read_on_for_a_moment_only() {
+    /// A second that a connection is given to end, and what a busy machine adds.
+    const CLOSED_WITHIN: Duration = Duration::from_secs(5);
+    const CHUNK_BYTES: usize = 64 * 1024;
+    let shop = Shop::open(Ground::Sqlite, &skus(1, 1_000), Settings::new());
+    let address = address_of(shop.program.url());
+    let chunk = format!("{CHUNK_BYTES:x}\r\n{}\r\n", " ".repeat(CHUNK_BYTES)).into_bytes();
+    for path in ["/orders", "/orders/1/pay", "/livez", "/nothing", "/orders/%"] {
+        let mut connection = RawConnection::open(address).await.expect("connected");
+        let head = format!("POST {path} HTTP/1.1\r\nHost: loms\r\nTransfer-Encoding: chunked\r\n\r\n");
+        connection.send(head.as_bytes()).await.expect("sent");
+        let began = Instant::now();
+        while connection.send(&chunk).await.is_ok() {
+            assert!(began.elapsed() < CLOSED_WITHIN, "{path}: the body is read on behind the answer");
+        }
+    }
+}
+
 /// So many bodies that would be held in memory, and never end.
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_that_never_end_are_held_up_to_a_limit() {

@@ -74,7 +74,7 @@ async fn call_on(
 }
 
 fn is_done_or_unavailable(answer: &Answer) -> bool {
-    let is_told = answer.status == 503 && answer.headers.contains_key("Retry-After");
+    let is_told = answer.status == 503 && answer.says_when_to_ask_again() != answer.leaves_in_doubt();
     // Of a cart that is bought again and again.
     let is_empty = answer.is_refusal(409, "empty_cart");
     matches!(answer.status, 200 | 201) || is_told || is_empty

@@ -167,6 +167,32 @@ async fn one_product_that_makes_no_sense_does_not_stop_the_others() {
     assert_eq!(client.get(&sku("MUG-02")).await, Ok(mug(890)));
 }
 
+#[tokio::test]
+async fn a_question_that_the_service_does_not_take_does_not_stop_the_others() {
+    for status in [400, 405, 409, 422] {
+        let service = MockServer::start().await;
+        let client = client(&service, Limits { breaker_calls: 2, breaker_open: PATIENCE, ..always_asking() });
+        let refused = answering(&service, ResponseTemplate::new(status)).await;
+        for number in 0..10 {
+            let answer = client.get(&sku(&format!("ODD-{number}"))).await;
+            assert_eq!(answer, Err(ProductError::Unavailable));
+        }
+        drop(refused);
+        let _good = answering(&service, found(890)).await;
+        assert_eq!(client.get(&sku("MUG-02")).await, Ok(mug(890)), "after {status}");
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_refuses_whoever_asks_is_left_alone() {
+    for status in [401, 403, 408, 420, 429, 500] {
+        let service = MockServer::start().await;
+        let client = client(&service, Limits { breaker_calls: 2, breaker_open: PATIENCE, ..always_asking() });
+        let _refused = answering(&service, ResponseTemplate::new(status)).await;
+        until_left_alone(&client).await;
+    }
+}
+
 /// Answers every connection so and then says nothing more; ends with the returned task.
 async fn raw_service(answer: &'static [u8]) -> (String, tokio::task::JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");

@@ -2,8 +2,8 @@
 //! the outcomes that a user expects, or a [`Refusal`].
 //!
 //! Reads from an answer only what the replay needs. A request that `429` or `503` asks to send
-//! again is sent again a few times; one whose connection broke is sent again once, where asking
-//! twice does no harm.
+//! again is sent again a few times; one whose connection broke is sent again once. Where asking
+//! twice would do harm, it is sent again only if the answer says that nothing was done.
 
 use std::time::{Duration, Instant};
 
@@ -186,8 +186,9 @@ impl Shop {
             match exchange(build()).await {
                 Ok(answer) => {
                     times.record(request, sent.elapsed());
+                    let may_be_repeated = request.may_be_repeated() || answer.says_that_nothing_was_done();
                     match answer.retry_after {
-                        Some(wait) if retries < RETRIES_MAX => {
+                        Some(wait) if retries < RETRIES_MAX && may_be_repeated => {
                             retries += 1;
                             tokio::time::sleep(wait).await;
                         }
@@ -218,6 +219,7 @@ fn unanswered(request: Request, error: &reqwest::Error) -> Refusal {
 }
 
 const OUT_OF_STOCK: &str = "out_of_stock";
+const OVERLOADED: &str = "overloaded";
 
 /// An answer, read to its end: only then does its connection serve the next request.
 struct Answer {
@@ -248,6 +250,11 @@ impl Answer {
             return None;
         }
         serde_json::from_slice::<Problem>(&self.body).ok().map(|problem| problem.code)
+    }
+
+    /// What is refused before anything is done: behind `unavailable` it may have been done.
+    fn says_that_nothing_was_done(&self) -> bool {
+        self.status == StatusCode::TOO_MANY_REQUESTS || self.code().is_some_and(|code| code == OVERLOADED)
     }
 
     fn unexpected(&self, request: Request) -> Refusal {

@@ -10,6 +10,7 @@ use super::recording::Recording;
 use super::{Arguments, Report, play, read};
 use crate::application::Application;
 use crate::config::Settings;
+use crate::notifications::channels;
 use crate::products::Catalogue;
 use crate::store;
 
@@ -41,6 +42,10 @@ async fn play_in_process(arguments: &Arguments, recording: Recording, settings: 
     }
     store.close().await;
     let settings = Settings {
+        // What was recorded is told to nobody: in the settings may stand a shop's own broker and webhook, where these events
+        // would come under the ids of others.
+        amqp_url: None,
+        channels: channels::Settings::default(),
         listen: ([127, 0, 0, 1], 0).into(),
         catalog: Some(arguments.catalog.clone()),
         stock: None,

@@ -101,8 +101,10 @@ fn outcome(status: StatusCode) -> Result<Delivery, ChannelError> {
         300..=399 => {
             Err(ChannelError::Later(format!("the receiver redirects with status {number}, which is not followed")))
         }
-        408 | 429 | 500..=599 => Err(ChannelError::Later(format!("the receiver answered with status {number}"))),
-        _ => Err(ChannelError::Never(format!("the receiver refuses the event with status {number}"))),
+        // It is gone for good (so says Standard Webhooks); or it does not take this body, which is the same each time.
+        410 | 413 | 422 => Err(ChannelError::Never(format!("the receiver refuses the event with status {number}"))),
+        // Others may be a gateway's, which answers 401 or 404 while the receiver behind it is replaced.
+        _ => Err(ChannelError::Later(format!("the receiver answered with status {number}"))),
     }
 }
 

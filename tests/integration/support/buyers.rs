@@ -161,9 +161,8 @@ impl Buyer {
             self.done_after_max = self.done_after_max.max(asked.elapsed());
             return Told::Done(answer);
         }
-        assert!(answer.headers.contains_key("Retry-After"), "{answer:?}");
-        let detail = answer.body["detail"].as_str().unwrap_or_default();
-        if !detail.contains("nothing was changed") {
+        assert_ne!(answer.says_when_to_ask_again(), answer.leaves_in_doubt(), "{answer:?}");
+        if answer.leaves_in_doubt() {
             self.doubted_after_max = self.doubted_after_max.max(asked.elapsed());
             return Told::Unknown;
         }

@@ -69,6 +69,18 @@ impl Client {
     }
 }
 
+impl Answer {
+    /// Whether nobody knows what became of the request. Whoever sends it again without a key may do it twice.
+    pub fn leaves_in_doubt(&self) -> bool {
+        self.status == 503 && !self.body["detail"].as_str().is_some_and(|detail| detail.contains("nothing was"))
+    }
+
+    /// Whether it says that the request may be sent again.
+    pub fn says_when_to_ask_again(&self) -> bool {
+        self.headers.contains_key("Retry-After")
+    }
+}
+
 /// # Panics
 /// Where no answer comes.
 pub async fn answered(request: RequestBuilder) -> Answer {

@@ -189,10 +189,19 @@ impl Program {
 
 /// The memory that a process holds.
 pub fn resident_bytes(process: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("a running process");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("its memory");
-    let kibibytes: u64 = line.split_whitespace().nth(1).and_then(|text| text.parse().ok()).expect("a number");
-    kibibytes * 1024
+    memory_bytes(process, "VmRSS:").expect("a running process")
+}
+
+/// The most that it has held so far; `None` once it has ended.
+pub fn resident_bytes_max(process: u32) -> Option<u64> {
+    memory_bytes(process, "VmHWM:")
+}
+
+fn memory_bytes(process: u32, what: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with(what))?;
+    let kibibytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kibibytes * 1024)
 }
 
 impl Drop for Program {

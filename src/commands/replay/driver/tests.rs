@@ -179,6 +179,17 @@ async fn a_503_that_names_no_time_and_a_500_are_counted_at_once() {
 }
 
 #[tokio::test]
+async fn an_addition_that_may_have_been_made_is_not_sent_again_whatever_the_answer_says() {
+    let shop = SmallShop::with_stock(&[("A", 5)]);
+    let (server, _) = shop.open().await;
+    let unknown = problem(503, "unavailable").insert_header("Retry-After", "0");
+    Mock::given(path("/carts/u1/items")).respond_with(unknown).with_priority(1).expect(1).mount(&server).await;
+    let report = replay(&server, &[("u1", "7", &[("A", 5)])], 0.0, 1).await;
+    assert_eq!((report.outcome.refused, report.refusals(), report.timings.repeated), (1, 1, 0));
+    assert!(report.deterministic().contains("add 503 unavailable"), "{report}");
+}
+
+#[tokio::test]
 async fn a_sku_that_the_shop_does_not_know_is_a_refusal() {
     let shop = SmallShop::with_stock(&[("B", 5)]);
     let (server, _) = shop.open().await;
