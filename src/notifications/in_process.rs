@@ -58,7 +58,7 @@ impl Retries {
         self.notifier.stop();
     }
 
-    /// Returns when it has stopped, or after [`END_MS_MAX`].
+    /// Returns when it has stopped, or after some time.
     pub async fn ended(self) {
         if tokio::time::timeout(Duration::from_millis(END_MS_MAX), self.task).await.is_err() {
             tracing::warn!("what is being sent does not end; it may be sent again");
