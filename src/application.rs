@@ -126,7 +126,7 @@ impl Application {
         let (retries, retries_end) = retries.unzip();
         let (relay, backlog, relay_ends) = outbox.start_relay(&thread, outlet, journal.clone(), identity).await?;
 
-        let order_ids = OrderIds::new(Arc::clone(&store), io.clone());
+        let order_ids = OrderIds::new(Arc::clone(&store), io.clone(), Arc::clone(&health));
         let (directory, recent_orders) = (Directory::default(), RecentOrders::new(recent_orders::SLOTS));
         let core =
             Arc::new(Core { store, io, clock, journal, stock_keeper, order_ids, directory, recent_orders, lease });

@@ -4,6 +4,7 @@
 //! orders are few, and is given up where it is left over from a rush.
 
 use std::ops::Range;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::domain::OrderId;
 use crate::store::{Store, in_time};
 
 use super::Failure;
+use super::journal::Health;
 
 /// How many ids a process takes at a time. Those left at its end are never used.
 const BLOCK_IDS_MIN: i64 = 10;
@@ -28,6 +30,7 @@ const BLOCK_MS_MAX: u64 = 10_000;
 pub struct OrderIds {
     store: Arc<dyn Store>,
     io: Handle,
+    health: Arc<Health>,
     block: Mutex<Block>,
     /// One at a time asks for the next block; the others wait for it, and hear when it failed.
     refill: tokio::sync::Mutex<Option<Instant>>,
@@ -42,8 +45,8 @@ struct Block {
 
 impl OrderIds {
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, io: Handle) -> Self {
-        Self { store, io, block: Mutex::new(Block::of(0..0)), refill: tokio::sync::Mutex::default() }
+    pub fn new(store: Arc<dyn Store>, io: Handle, health: Arc<Health>) -> Self {
+        Self { store, io, health, block: Mutex::new(Block::of(0..0)), refill: tokio::sync::Mutex::default() }
     }
 
     /// An id that no order has had.
@@ -53,6 +56,10 @@ impl OrderIds {
     pub async fn next(&self) -> Result<OrderId, Failure> {
         if let Some(id) = self.take() {
             return Ok(id);
+        }
+        // At once: the order could not be written anyway.
+        if !self.health.available.load(Ordering::Relaxed) {
+            return Err(Failure::Unavailable);
         }
         let asked_at = Instant::now();
         let mut failed_at = self.refill.lock().await;

@@ -137,7 +137,7 @@ impl Process {
         let (lifeline, relay_ends) = oneshot::channel();
         let backlog = Arc::new(Backlog::default());
         let relay = OutboxRelay::new(outlet, resources, journal.clone(), published, backlog, lifeline).start();
-        let order_ids = OrderIds::new(Arc::clone(&store), io.clone());
+        let order_ids = OrderIds::new(Arc::clone(&store), io.clone(), Arc::clone(&health));
         let (directory, recent_orders) = (Directory::default(), RecentOrders::new(RECENT_ORDERS_MAX));
         let core =
             Arc::new(Core { store, io, clock, journal, stock_keeper, order_ids, directory, recent_orders, lease });
