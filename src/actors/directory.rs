@@ -5,12 +5,12 @@
 //! front of it, so passivation loses nothing. Should the next incarnation start while the old one
 //! still drains its mailbox, the versions in the database decide who is right.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use actix::dev::ToEnvelope;
 use actix::prelude::*;
+use indexmap::IndexMap;
 
 use crate::domain::{OrderId, UserId};
 
@@ -31,10 +31,13 @@ pub struct Directory {
 
 /// The live actors of one kind.
 pub struct Live<K, A: Resident> {
-    shards: Vec<Mutex<HashMap<K, Entry<A>>>>,
+    shards: Vec<Mutex<Shard<K, A>>>,
     hasher: RandomState,
     shard_live_max: usize,
 }
+
+/// In a table from which any entry can be taken at once: to look for one in millions takes longer than an order.
+type Shard<K, A> = IndexMap<K, Entry<A>>;
 
 /// An actor that can be live here.
 pub trait Resident: Actor<Context = Context<Self>> + Handler<Leave> {
@@ -62,7 +65,7 @@ impl Default for Directory {
 
 impl<K: Hash + Eq + Clone, A: Resident> Live<K, A> {
     fn new(live_max: usize) -> Self {
-        let shards = (0..SHARDS).map(|_| Mutex::new(HashMap::new())).collect();
+        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
         Self { shards, hasher: RandomState::new(), shard_live_max: live_max.div_ceil(SHARDS) }
     }
 
@@ -94,11 +97,9 @@ impl<K: Hash + Eq + Clone, A: Resident> Live<K, A> {
         if let Some(entry) = shard.get(key).filter(|entry| entry.address.connected()) {
             return send(&entry.address);
         }
-        // Any: the first ones in the table's order would leave again and again, and the others never.
-        if shard.len() >= self.shard_live_max
-            && let Some(other) = shard.keys().nth(rand::random_range(0..shard.len())).cloned()
-        {
-            shard.remove(&other).iter().for_each(|entry| dismiss(&entry.address));
+        if shard.len() >= self.shard_live_max {
+            let any = rand::random_range(0..shard.len());
+            shard.swap_remove_index(any).iter().for_each(|(_, entry)| dismiss(&entry.address));
         }
         let actor = start();
         let shown = actor.shown();
@@ -128,7 +129,7 @@ impl<K: Hash + Eq + Clone, A: Resident> Live<K, A> {
     pub fn retire(&self, key: &K, address: &Addr<A>) {
         let mut shard = self.shard(key);
         if shard.get(key).is_some_and(|entry| entry.address == *address) {
-            shard.remove(key);
+            shard.swap_remove(key);
         }
         dismiss(address);
     }
@@ -139,7 +140,7 @@ impl<K: Hash + Eq + Clone, A: Resident> Live<K, A> {
     }
 
     /// A panic under this lock leaves the map whole: at the worst one has left, and nobody came instead.
-    fn shard(&self, key: &K) -> MutexGuard<'_, HashMap<K, Entry<A>>> {
+    fn shard(&self, key: &K) -> MutexGuard<'_, Shard<K, A>> {
         let shard = usize::try_from(self.hasher.hash_one(key) % SHARDS as u64).unwrap_or(0);
         self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
     }
