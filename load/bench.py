@@ -109,6 +109,9 @@ def main():
         figures.open_loop(bench, server)
         figures.sweep(bench, server)
         (FOLDER / "rates.svg").write_text(picture.draw(bench.notes["sweep"]))
+        bench.end(server)
+        # Another one, for that has millions of orders by now, which those beside it have not.
+        server = bench.server("beside")
         figures.broker(bench, server)
         figures.large(bench, server)
         bench.end(server)
