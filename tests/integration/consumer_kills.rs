@@ -2,7 +2,7 @@
 //! bytes of the acknowledgement, which a proxy in front of the broker sees.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +25,8 @@ const KILLS: usize = 15;
 const KILLS_FULL: usize = 500;
 /// Afterwards it is stopped in good order so often.
 const STOPS: usize = 5;
+/// How long whoever is told takes then, so that a stop comes while some are being told.
+const STOP_ANSWER: Duration = Duration::from_millis(300);
 /// More than a notifier holds at once, so that it is always full.
 const EVENTS_AHEAD: usize = 400;
 const SHOPPERS: usize = 25;
@@ -32,6 +34,8 @@ const SHOPPERS: usize = 25;
 const EVENTS_PER_ORDER: usize = 2;
 /// In a frame of AMQP 0-9-1: the length of the arguments, and the number of basic.ack.
 const ACKNOWLEDGEMENT: [u8; 8] = [0, 0, 0, 13, 0, 60, 0, 80];
+
+const TAKES: Behaviour = Behaviour::Answer(200);
 
 /// What becomes of the acknowledgement at which the notifier is killed.
 #[derive(Debug, Clone, Copy)]
@@ -47,19 +51,32 @@ struct Killer {
     proxy: TcpProxy,
     receiver: Arc<Receiver>,
     /// Between the kill and the end of the process nobody is told any more.
-    silent: Arc<AtomicBool>,
+    mood: Arc<Mood>,
+}
+
+/// How the receiver behaves now.
+struct Mood(Mutex<Behaviour>);
+
+impl Mood {
+    fn get(&self) -> Behaviour {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, behaviour: Behaviour) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = behaviour;
+    }
 }
 
 impl Killer {
     /// The events of which users were told while it ran.
     async fn run_once(&self, shop: &Shop, nth: usize, fate: Fate) -> Vec<String> {
-        self.silent.store(false, Ordering::SeqCst);
+        self.mood.set(TAKES);
         let (told_before, calls_before) = {
             let book = self.receiver.book();
             (book.counts.len(), book.calls.len())
         };
         let victim = Arc::<Mutex<Option<Notifier>>>::default();
-        let (receiver, silent, target) = (Arc::clone(&self.receiver), Arc::clone(&self.silent), Arc::clone(&victim));
+        let (receiver, mood, target) = (Arc::clone(&self.receiver), Arc::clone(&self.mood), Arc::clone(&victim));
         let seen = AtomicUsize::new(0);
         self.proxy.set_hook(move |chunk| {
             let is_acknowledgement = chunk.direction == Direction::ToServer
@@ -68,7 +85,7 @@ impl Killer {
             if !is_acknowledgement || !is_new || seen.fetch_add(1, Ordering::SeqCst) + 1 < nth {
                 return Action::Pass;
             }
-            silent.store(true, Ordering::SeqCst);
+            mood.set(Behaviour::Close);
             if let Some(notifier) = target.lock().unwrap_or_else(PoisonError::into_inner).take() {
                 notifier.kill();
             }
@@ -80,7 +97,7 @@ impl Killer {
         let url = format!("amqp://guest:guest@{}/%2f", self.proxy.address());
         let notifier = Notifier::start(&shop.program, &url, &self.receiver.settings());
         *victim.lock().unwrap_or_else(PoisonError::into_inner) = Some(notifier.clone());
-        let killed = || async { notifier.has_ended() && self.silent.load(Ordering::SeqCst) };
+        let killed = || async { notifier.has_ended() && self.mood.get() == Behaviour::Close };
         assert!(eventually(PATIENCE, killed).await, "nothing was acknowledged");
         self.receiver.book().calls[calls_before..].iter().map(|call| call.id().to_owned()).collect()
     }
@@ -136,17 +153,11 @@ async fn a_consumer_killed_before_its_acknowledgement_loses_nothing_and_repeats_
     witness::call(&mut broker).await;
     let mut kills = Rounds::of("B6 notifier killed between effect and acknowledgement", KILLS, KILLS_FULL);
     let shop = Shop::with_broker(&broker.url());
-    let silent = Arc::<AtomicBool>::default();
-    let is_silent = Arc::clone(&silent);
-    let receiver =
-        Receiver::start(
-            move |_, _| {
-                if is_silent.load(Ordering::SeqCst) { Behaviour::Close } else { Behaviour::Answer(200) }
-            },
-        );
-    let receiver = Arc::new(receiver.await);
+    let mood = Arc::new(Mood(Mutex::new(TAKES)));
+    let receiver = Arc::clone(&mood);
+    let receiver = Arc::new(Receiver::start(move |_, _| receiver.get()).await);
     let proxy = TcpProxy::start(broker.address()).await;
-    let killer = Killer { proxy, receiver: Arc::clone(&receiver), silent: Arc::clone(&silent) };
+    let killer = Killer { proxy, receiver: Arc::clone(&receiver), mood: Arc::clone(&mood) };
 
     let (mut placed, mut under_way) = (0, HashSet::new());
     while let Some(kill) = kills.next_round() {
@@ -156,12 +167,13 @@ async fn a_consumer_killed_before_its_acknowledgement_loses_nothing_and_repeats_
         let ids = killer.run_once(&shop, 1 + kill % 3, fate).await;
         under_way.extend(unrecorded(&shop, ids).await);
     }
-    silent.store(false, Ordering::SeqCst);
+    mood.set(Behaviour::AnswerLate(STOP_ANSWER));
     for _ in 0..STOPS {
         let told = receiver.book().counts.len();
         place_orders(&shop, &mut placed, told).await;
         stop_in_the_middle(&shop, &broker.url(), &receiver).await;
     }
+    mood.set(TAKES);
     let last = Notifier::start(&shop.program, &broker.url(), &receiver.settings());
     // Also what waits for the lease of a notifier that was killed with it in hand.
     let worked_off = || async {
