@@ -13,15 +13,14 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::clock::Clock;
-use crate::domain::Time;
+use crate::clock::{Clock, Moment};
 use crate::store::{OtherWriter, WRITER_DEAD_AFTER_MS, in_time};
 
 use super::Core;
 use super::journal::Health;
 
 /// How long it is relied on that nobody else was there.
-const LEASE_MS: u64 = 500;
+const LEASE: Duration = Duration::from_millis(500);
 const LOOK_PAUSE_MS: u64 = 200;
 /// After so many looks at a place that stays as it is, its process is dead.
 const LOOKS_UNTIL_DEAD: u64 = WRITER_DEAD_AFTER_MS.unsigned_abs() / LOOK_PAUSE_MS;
@@ -41,16 +40,6 @@ struct Held {
     until: Moment,
 }
 
-/// By both clocks: only one goes on while a machine sleeps, and nobody sets the other one.
-#[derive(Clone, Copy)]
-struct Moment(Instant, Time);
-
-impl Moment {
-    fn is_before(self, other: Self) -> bool {
-        self.0 < other.0 && self.1 < other.1
-    }
-}
-
 /// A time in which nobody else wrote at any moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Term(u64);
@@ -59,8 +48,8 @@ impl Lease {
     /// Of the process that has just got its place, as this owner; not held yet.
     #[must_use]
     pub fn new(owner: i64, found_others: bool, clock: Arc<dyn Clock>) -> Self {
-        let until = Moment(Instant::now(), clock.now());
-        let known_at = if found_others { until.0 + Duration::from_millis(LEASE_MS) } else { until.0 };
+        let until = Moment::now(&*clock);
+        let known_at = Instant::now() + if found_others { LEASE } else { Duration::ZERO };
         Self { owner, clock, known_at, held: Arc::new(Mutex::new(Held { term: 0, until })) }
     }
 
@@ -84,8 +73,7 @@ impl Lease {
         if !looked_at.is_before(held.until) {
             held.term += 1;
         }
-        let Moment(instant, time) = looked_at;
-        held.until = Moment(instant + Duration::from_millis(LEASE_MS), time + Duration::from_millis(LEASE_MS));
+        held.until = looked_at + LEASE;
     }
 
     /// From now on it counts what is read from now on: something was written of which not everybody hears who
@@ -102,7 +90,7 @@ impl Lease {
     }
 
     fn now(&self) -> Moment {
-        Moment(Instant::now(), self.clock.now())
+        Moment::now(&*self.clock)
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -162,6 +150,7 @@ mod tests {
 
     use super::*;
     use crate::clock::SystemClock;
+    use crate::domain::Time;
 
     fn lease(found_others: bool) -> Lease {
         Lease::new(1, found_others, Arc::new(SystemClock))
@@ -194,10 +183,10 @@ mod tests {
         lease.renew(lease.now());
         let first = lease.term();
         assert!(first.is_some());
-        sleep(Duration::from_millis(LEASE_MS - 1)).await;
+        sleep(LEASE - Duration::from_millis(1)).await;
         assert_eq!(lease.term(), first);
         lease.renew(lease.now());
-        sleep(Duration::from_millis(LEASE_MS - 1)).await;
+        sleep(LEASE - Duration::from_millis(1)).await;
         assert_eq!(lease.term(), first, "no gap");
         sleep(Duration::from_millis(1)).await;
         assert_eq!(lease.term(), None, "it ends by itself");
@@ -213,7 +202,7 @@ mod tests {
         lease.end();
         assert_eq!(lease.term(), None);
         let looked_at = lease.now();
-        sleep(Duration::from_millis(LEASE_MS)).await;
+        sleep(LEASE).await;
         lease.renew(looked_at);
         assert_eq!(lease.term(), None, "what was seen is too old");
         lease.renew(lease.now());
@@ -227,7 +216,7 @@ mod tests {
         assert_eq!(began.elapsed(), Duration::ZERO);
         let lease = lease(true);
         lease.known_to_all().await;
-        assert!(began.elapsed() >= Duration::from_millis(LEASE_MS));
+        assert!(began.elapsed() >= LEASE);
         let waited = Instant::now();
         lease.known_to_all().await;
         assert_eq!(waited.elapsed(), Duration::ZERO);

@@ -52,10 +52,7 @@ pub struct OutboxRelay {
     resting: bool,
     /// It is to be looked for what dead writers left, as soon as the outlet is free.
     adopt_due: bool,
-    /// The next own event waits for what another writer has to tell of the same order.
-    held: bool,
-    /// It was the dead writers' turn.
-    adopted: bool,
+    last_turn: Turn,
     closing: Option<oneshot::Sender<()>>,
     backlog: Arc<Backlog>,
     /// Dropped with the relay, however it ends: then the process must end too, or events would wait for
@@ -92,6 +89,16 @@ pub struct Committed {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Close(pub oneshot::Sender<()>);
+
+/// Whose events were handed over.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Own,
+    /// None: the next own event waits for what another writer has to tell of the same order.
+    Held,
+    /// The dead writers'.
+    Adopted,
+}
 
 /// What an attempt to hand events over has come to.
 struct Relayed {
@@ -141,8 +148,7 @@ impl OutboxRelay {
             pause_ms: RETRY_PAUSE_MS.0,
             resting: false,
             adopt_due: false,
-            held: false,
-            adopted: false,
+            last_turn: Turn::Own,
             closing: None,
             backlog,
             _lifeline: lifeline,
@@ -152,7 +158,7 @@ impl OutboxRelay {
     fn pump(&mut self, context: &mut Context<Self>) {
         self.backlog.events.store(self.committed - self.published.seq, Ordering::Relaxed);
         let own_wait = self.committed > self.published.seq;
-        if self.adopt_due && !self.resting && self.closing.is_none() && !(own_wait && self.adopted) {
+        if self.adopt_due && !self.resting && self.closing.is_none() && !(own_wait && self.last_turn == Turn::Adopted) {
             return self.adopt_now(context);
         }
         if self.resting || !own_wait {
@@ -202,12 +208,12 @@ impl OutboxRelay {
     }
 
     fn go_on(&mut self, result: Result<Taken, RelayError>, context: &mut Context<Self>) {
-        self.adopted = matches!(result, Ok(Taken::Adopted { .. }));
-        let held = std::mem::take(&mut self.held);
+        let last_turn = std::mem::replace(&mut self.last_turn, Turn::Own);
         match result {
             Ok(Taken::Adopted { some }) => {
+                self.last_turn = Turn::Adopted;
                 self.adopt_due |= some;
-                if held && !some {
+                if last_turn == Turn::Held && !some {
                     self.rest(context);
                 }
             }
@@ -228,7 +234,7 @@ impl OutboxRelay {
                 {
                     tracing::debug!(%error, backlog.events = events, "events wait");
                     // A living writer tells its events itself, a dead one's are told here.
-                    (self.held, self.adopt_due) = (true, true);
+                    (self.last_turn, self.adopt_due) = (Turn::Held, true);
                 } else {
                     tracing::warn!(%error, backlog.events = events, "events cannot be handed over");
                     // Whether the database is there is known from the journal.

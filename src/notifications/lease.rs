@@ -4,10 +4,8 @@ use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Instant;
-
-use crate::clock::Clock;
-use crate::domain::{EventId, Time};
+use crate::clock::{Clock, Moment};
+use crate::domain::EventId;
 use crate::store::{NotificationLog, StoreError, WRITER_DEAD_AFTER_MS, in_time};
 
 use super::insist;
@@ -23,21 +21,7 @@ pub(super) struct Lease<'a> {
     holder: i64,
     events: Vec<EventId>,
     /// `None` once it was lost, for good: others may have told of the events since.
-    ends_at: Mutex<Option<End>>,
-}
-
-/// Whichever comes first: only one of the two clocks goes on while a machine sleeps, and nobody sets the other one.
-#[derive(Clone, Copy)]
-struct End(Instant, Time);
-
-impl End {
-    fn from_now(clock: &dyn Clock) -> Self {
-        Self(Instant::now() + TIME_TO_LIVE, clock.now() + TIME_TO_LIVE)
-    }
-
-    fn has_come(self, clock: &dyn Clock) -> bool {
-        self.0 <= Instant::now() || self.1 <= clock.now()
-    }
+    ends_at: Mutex<Option<Moment>>,
 }
 
 impl<'a> Lease<'a> {
@@ -47,7 +31,7 @@ impl<'a> Lease<'a> {
         clock: &'a dyn Clock,
         events: &[EventId],
     ) -> Result<Self, StoreError> {
-        let (holder, ends_at) = (rand::random(), End::from_now(clock));
+        let (holder, ends_at) = (rand::random(), Moment::now(clock) + TIME_TO_LIVE);
         let events = in_time(log.lease(events, holder, TIME_TO_LIVE)).await?;
         Ok(Self { log, clock, holder, events, ends_at: Mutex::new(Some(ends_at)) })
     }
@@ -59,7 +43,7 @@ impl<'a> Lease<'a> {
     /// Not where it could not be prolonged in time, or its process was halted.
     pub fn is_held(&self) -> bool {
         let mut ends_at = self.ends_at();
-        *ends_at = ends_at.filter(|end| !end.has_come(self.clock));
+        *ends_at = ends_at.filter(|end| Moment::now(self.clock).is_before(*end));
         ends_at.is_some()
     }
 
@@ -81,7 +65,7 @@ impl<'a> Lease<'a> {
         if !self.is_held() {
             return;
         }
-        let end = End::from_now(self.clock);
+        let end = Moment::now(self.clock) + TIME_TO_LIVE;
         match in_time(self.log.prolong(&self.events, self.holder, TIME_TO_LIVE)).await {
             Ok(true) => {
                 let mut ends_at = self.ends_at();
@@ -99,7 +83,7 @@ impl<'a> Lease<'a> {
         insist(|| in_time(self.log.release(&self.events, self.holder))).await;
     }
 
-    fn ends_at(&self) -> MutexGuard<'_, Option<End>> {
+    fn ends_at(&self) -> MutexGuard<'_, Option<Moment>> {
         self.ends_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -17,6 +17,7 @@ mod reading;
 mod rows;
 mod settle;
 pub mod sqlite;
+mod stock_edit;
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -8,6 +8,7 @@ use crate::store::WriteError;
 use crate::store::change::{Refused, ShelfEdit, StockEdit, Verdict};
 use crate::store::idempotency::{Keyed, Outcome};
 use crate::store::rows::Numbers;
+use crate::store::stock_edit::{ADD_TO_SHELF, BEGIN_SHELF, KEEP_KEY, NOTE_ADJUSTMENT};
 
 use super::writer::{begin, commit};
 use super::{json, reads};
@@ -55,8 +56,7 @@ async fn apply(
     if let Some(refused) = refused {
         return Ok(Err(refused));
     }
-    let mut skus: Vec<Sku> = edit.rows().iter().map(|row| row.sku.clone()).collect();
-    skus.dedup();
+    let skus: Vec<Sku> = edit.rows().iter().map(|row| row.sku.clone()).collect();
     let shelves = reads::shelves(&mut *connection, &skus).await?;
     match key {
         Some(keyed) if !keep_key(connection, keyed, &shelves, now).await? => Ok(Err(Refused::KeyTaken)),
@@ -96,45 +96,37 @@ async fn adjust(connection: &mut SqliteConnection, row: &ShelfEdit) -> Result<bo
 }
 
 async fn add(connection: &mut SqliteConnection, row: &ShelfEdit) -> Result<bool, sqlx::Error> {
-    let updated = sqlx::query(
-        "update stocks set on_hand = on_hand + $3
-         where sku = $1 and warehouse_id = $2 and on_hand >= reserved - $3 and ($3 < 0 or on_hand <= $4 - $3)",
-    )
-    .bind(row.sku.as_str())
-    .bind(row.warehouse.0)
-    .bind(row.units)
-    .bind(ON_HAND_MAX)
-    .execute(connection)
-    .await?;
+    let updated = sqlx::query(ADD_TO_SHELF)
+        .bind(row.sku.as_str())
+        .bind(row.warehouse.0)
+        .bind(row.units)
+        .bind(ON_HAND_MAX)
+        .execute(connection)
+        .await?;
     Ok(updated.rows_affected() == 1)
 }
 
 async fn begin_shelf(connection: &mut SqliteConnection, row: &ShelfEdit) -> Result<bool, sqlx::Error> {
-    let inserted = sqlx::query(
-        "insert into stocks (sku, warehouse_id, on_hand) select $1, $2, $3 where $3 between 0 and $4
-         on conflict (sku, warehouse_id) do nothing",
-    )
-    .bind(row.sku.as_str())
-    .bind(row.warehouse.0)
-    .bind(row.units)
-    .bind(ON_HAND_MAX)
-    .execute(connection)
-    .await?;
+    let inserted = sqlx::query(BEGIN_SHELF)
+        .bind(row.sku.as_str())
+        .bind(row.warehouse.0)
+        .bind(row.units)
+        .bind(ON_HAND_MAX)
+        .execute(connection)
+        .await?;
     Ok(inserted.rows_affected() == 1)
 }
 
 async fn note(connection: &mut SqliteConnection, row: &ShelfEdit, reason: &str, at: Time) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "insert into stock_adjustments (sku, warehouse_id, delta, reason, adjusted_at) values ($1, $2, $3, $4, $5)",
-    )
-    .bind(row.sku.as_str())
-    .bind(row.warehouse.0)
-    .bind(row.units)
-    .bind(reason)
-    .bind(at.timestamp_micros())
-    .execute(connection)
-    .await
-    .map(drop)
+    sqlx::query(NOTE_ADJUSTMENT)
+        .bind(row.sku.as_str())
+        .bind(row.warehouse.0)
+        .bind(row.units)
+        .bind(reason)
+        .bind(at.timestamp_micros())
+        .execute(connection)
+        .await
+        .map(drop)
 }
 
 /// `false` where the key is already there.
@@ -144,15 +136,12 @@ async fn keep_key(
     shelves: &[(Sku, Shelf)],
     now: Time,
 ) -> Result<bool, sqlx::Error> {
-    let kept = sqlx::query(
-        "insert into idempotency_keys (key, fingerprint, outcome, created_at) values ($1, $2, $3, $4)
-         on conflict (key) do nothing",
-    )
-    .bind(keyed.key.as_str())
-    .bind(&keyed.fingerprint[..])
-    .bind(Outcome::of_stock(shelves).to_json())
-    .bind(now.timestamp_micros())
-    .execute(connection)
-    .await?;
+    let kept = sqlx::query(KEEP_KEY)
+        .bind(keyed.key.as_str())
+        .bind(&keyed.fingerprint[..])
+        .bind(Outcome::of_stock(shelves).to_json())
+        .bind(now.timestamp_micros())
+        .execute(connection)
+        .await?;
     Ok(kept.rows_affected() == 1)
 }
