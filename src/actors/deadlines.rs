@@ -73,7 +73,7 @@ async fn recall_until(core: &Arc<Core>, after: &mut (Time, OrderId), horizon: Ti
         *after = (last.expires_at, last.id);
         let more = page.len() == PAGE_ORDERS as usize;
         for order in page.into_iter().filter(|order| core.directory.orders.is_live(&order.id)) {
-            core.recent_orders.remember(Arc::new(order));
+            core.recent_orders.remember_due(Arc::new(order));
         }
         if !more {
             return Ok(());
