@@ -55,6 +55,10 @@ pub enum Source {
 }
 
 impl Source {
+    fn is_broker(self) -> bool {
+        matches!(self, Self::Broker | Self::Operator)
+    }
+
     fn offer(self) -> Offer {
         match self {
             Self::Relay(offer) => offer,
@@ -177,15 +181,19 @@ impl Notifier {
     async fn send_lane<'a>(&self, events: &[(usize, &'a OrderEvent)], known: &Known<'_>) -> Lane<'a> {
         let mut made = Lane::default();
         for &(at, event) in events {
-            let mut verdict = Verdict::Done;
+            let (mut verdict, mut ended_in_part) = (Verdict::Done, false);
             for channel in &self.channels {
                 let number = match known.attempts.get(&(event.id, channel.name())) {
-                    Some((Told::Sent | Told::Skipped, _)) => continue,
+                    Some((Told::Sent | Told::Skipped, _)) => {
+                        ended_in_part = true;
+                        continue;
+                    }
                     // It is tried again when its time has come.
                     Some((Told::Waiting, _)) if matches!(known.source, Source::Relay(_)) => continue,
                     Some((Told::Failed, _)) if known.source != Source::Operator => {
                         let reason = format!("the channel {} has given up before", channel.name());
                         verdict = verdict.and(Verdict::GivenUp { reason });
+                        ended_in_part = true;
                         continue;
                     }
                     Some((Told::Failed, _)) | None => 1,
@@ -193,8 +201,12 @@ impl Notifier {
                 };
                 if !self.may_send(&**channel, known.lease) {
                     verdict = Verdict::InHand;
+                    if ended_in_part && known.source.is_broker() {
+                        made.attempts.push((at, self.put_off(event, channel.name(), number - 1)));
+                    }
                     break;
                 }
+                ended_in_part = true;
                 let sent = channel.send(event, known.contacts.get(&event.user)).await;
                 let attempt = self.attempt(event, channel.name(), number, sent, known.source);
                 verdict = verdict.and(Verdict::of(&attempt));
@@ -220,6 +232,13 @@ impl Notifier {
         users.sort_unstable();
         users.dedup();
         Ok(in_time(self.log.contacts(&users)).await?.into_iter().collect())
+    }
+
+    /// That it waits for this channel is written down, for what is recorded of the others says that it was told; and the
+    /// broker may lose the message.
+    fn put_off<'a>(&self, event: &'a OrderEvent, channel: &'static str, attempts: u32) -> Attempt<'a> {
+        let (told, reason) = (Told::Waiting, Some("put off for a moment".to_owned()));
+        Attempt { event, channel, told, attempts, reason, at: self.clock.now(), next_attempt_at: None }
     }
 
     fn attempt<'a>(

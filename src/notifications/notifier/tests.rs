@@ -255,6 +255,39 @@ async fn who_is_told_to_stop_ends_what_is_being_sent_and_begins_nothing() {
     }
 }
 
+/// Tells at once.
+struct Notes;
+
+#[async_trait::async_trait]
+impl Channel for Notes {
+    fn name(&self) -> &'static str {
+        "notes"
+    }
+
+    fn is_local(&self) -> bool {
+        true
+    }
+
+    async fn send(&self, _: &OrderEvent, _: Option<&Contact>) -> Result<Delivery, ChannelError> {
+        Ok(Delivery::Sent)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_stop_leaves_told_on_some_channels_only_does_not_pass_for_told() {
+    let (mut notifier, _, log) = sending_for(Duration::from_secs(5), Log::default());
+    notifier.channels.insert(0, Box::new(Notes));
+    let events = events(1);
+    let (told, ()) = tokio::join!(notifier.notify(&events, Source::Broker), async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        notifier.stop();
+    });
+    assert_eq!(told.expect("told"), [Verdict::Done, Verdict::InHand, Verdict::InHand]);
+    let kept: Vec<_> = log.kept.lock().expect("no panic").iter().map(|(event, told)| (event.seq, *told)).collect();
+    let (sent, waiting) = (Told::Sent, Told::Waiting);
+    assert_eq!(kept, [(0, sent), (0, sent), (1, sent), (1, waiting), (2, sent), (2, waiting)]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_waits_for_its_time_is_not_hurried_by_the_relay() {
     let (notifier, letters, log) = notifier(0);
