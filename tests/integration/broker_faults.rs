@@ -26,6 +26,9 @@ const ORDERS_PER_STEP: usize = 25;
 /// So many that a notifier looks for what was lost in several steps, and is stopped between them.
 const LOST_ORDERS: usize = 800;
 const STOPS: usize = 3;
+/// So many that a notifier that is stopped has some of their events in hand, and told only in the log.
+const PUT_OFF_ORDERS: usize = 40;
+const SLOW_ANSWER: Duration = Duration::from_secs(1);
 /// In full, of seven faults each: 105 in all.
 const ROUNDS_FULL: usize = 15;
 /// Who waits for a broker that says nothing waits about twice as long.
@@ -222,4 +225,30 @@ async fn what_a_deleted_queue_has_lost_is_told_by_notifiers_that_are_stopped_on_
     assert!(notifier.terminate().success());
     assert_eq!(receiver.book().counts.values().max(), Some(&1), "told twice");
     assert_eq!(witness::parked(&broker).await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_stop_has_put_off_is_told_though_the_broker_loses_it() {
+    let Some(broker) = PrivateRabbit::start() else { return };
+    let shop = Shop::with_broker(&broker.url());
+    let receiver = Receiver::start(|_, _| Behaviour::AnswerLate(SLOW_ANSWER)).await;
+    for number in 0..PUT_OFF_ORDERS {
+        shop.order_and_pay(&format!("shopper-{number}")).await;
+    }
+    wait_until_recovered(&shop.client, "the start").await;
+    let notifier = Notifier::start(&shop.program, &broker.url(), &receiver.settings());
+    let has_begun = || async { !receiver.book().counts.is_empty() };
+    assert!(eventually(PATIENCE, has_begun).await, "nobody is told");
+    assert!(notifier.terminate().success());
+    let waits = topology::retry_queue(1).name;
+    assert_ne!(witness::waiting_in(&broker, waits).await, 0, "nothing was put off");
+    broker.control(&["delete_queue", waits]);
+    broker.control(&["delete_queue", topology::QUEUE]);
+
+    let notifier = Notifier::start(&shop.program, &broker.url(), &receiver.settings());
+    let all = || async { receiver.book().counts.len() == 2 * PUT_OFF_ORDERS };
+    let told = || receiver.book().counts.len();
+    assert!(eventually(PATIENCE, all).await, "told of {} events of {}", told(), 2 * PUT_OFF_ORDERS);
+    assert!(notifier.terminate().success());
+    assert_eq!(receiver.book().counts.values().max(), Some(&1), "told twice");
 }
