@@ -35,7 +35,7 @@ impl Moment {
         Self { steady: Instant::now(), time: clock.now() }
     }
 
-    /// By either clock it may have passed; neither says so.
+    /// By both clocks: where either of them says that the other moment has come, it has.
     #[must_use]
     pub fn is_before(self, other: Self) -> bool {
         self.steady < other.steady && self.time < other.time

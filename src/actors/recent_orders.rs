@@ -36,7 +36,7 @@ impl RecentOrders {
         self.changed.put(order);
     }
 
-    /// Until its deadline has come.
+    /// As the store has it: the state of an order that falls due in a moment.
     pub fn remember_due(&self, order: Arc<Order>) {
         self.due.put(order);
     }

@@ -50,7 +50,7 @@ enum Fate {
 struct Killer {
     proxy: TcpProxy,
     receiver: Arc<Receiver>,
-    /// Between the kill and the end of the process nobody is told any more.
+    /// It closes between the kill and the end of the process: nobody is told any more.
     mood: Arc<Mood>,
 }
 
