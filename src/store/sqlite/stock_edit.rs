@@ -92,29 +92,23 @@ async fn count(connection: &mut SqliteConnection, rows: &[ShelfEdit]) -> Result<
 
 /// `false` where the shelf does not take it. Nobody else writes meanwhile.
 async fn adjust(connection: &mut SqliteConnection, row: &ShelfEdit) -> Result<bool, sqlx::Error> {
-    Ok(add(connection, row).await? || begin_shelf(connection, row).await?)
+    Ok(write_shelf(connection, ADD_TO_SHELF, row).await? || write_shelf(connection, BEGIN_SHELF, row).await?)
 }
 
-async fn add(connection: &mut SqliteConnection, row: &ShelfEdit) -> Result<bool, sqlx::Error> {
-    let updated = sqlx::query(ADD_TO_SHELF)
+/// Whether the statement, one of a row's shelf, has written it.
+async fn write_shelf(
+    connection: &mut SqliteConnection,
+    statement: &'static str,
+    row: &ShelfEdit,
+) -> Result<bool, sqlx::Error> {
+    let written = sqlx::query(statement)
         .bind(row.sku.as_str())
         .bind(row.warehouse.0)
         .bind(row.units)
         .bind(ON_HAND_MAX)
         .execute(connection)
         .await?;
-    Ok(updated.rows_affected() == 1)
-}
-
-async fn begin_shelf(connection: &mut SqliteConnection, row: &ShelfEdit) -> Result<bool, sqlx::Error> {
-    let inserted = sqlx::query(BEGIN_SHELF)
-        .bind(row.sku.as_str())
-        .bind(row.warehouse.0)
-        .bind(row.units)
-        .bind(ON_HAND_MAX)
-        .execute(connection)
-        .await?;
-    Ok(inserted.rows_affected() == 1)
+    Ok(written.rows_affected() == 1)
 }
 
 async fn note(connection: &mut SqliteConnection, row: &ShelfEdit, reason: &str, at: Time) -> Result<(), sqlx::Error> {
