@@ -1,8 +1,9 @@
 """Runs the measurements of load/broker-faults, and prints them as they stand in load/RESULTS.md.
 
 Orders come at a fixed rate (an open loop; a latency counts from the intended start), the faults one after
-the other, with as much time without a fault before every second one. A fault lasts until its window ends; then
-the broker is repaired, and the time is taken in which the events that wait are handed over.
+the other, each after as much time without one, beside which it is put: windows of a machine that others use,
+too, differ from one minute to the next by more than most faults change. A fault lasts until its window ends;
+then the broker is repaired, and the time is taken in which the events that wait are handed over.
 """
 
 import csv
@@ -121,12 +122,14 @@ def p99(*windows):
     return statistics.quantiles(itertools.chain(*windows), n=100)[98]
 
 
-def spread(with_fault, without):
-    """Between what the ratio of their p99s would lie in nine of ten repetitions, as the windows differ among themselves:
-    drawn again from the same windows, with a fixed seed."""
-    draw = random.Random(1)
-    again = lambda windows: p99(*draw.choices(windows, k=len(windows)))
-    ratios = sorted(again(with_fault) / again(without) for _ in range(RESAMPLES))
+def spread(without, with_fault):
+    """Between what the ratio of their p99s would lie in nine of ten repetitions, as the rounds differ among themselves:
+    drawn again from the same pairs of windows, with a fixed seed."""
+    draw, rounds, ratios = random.Random(1), list(zip(without, with_fault)), []
+    for _ in range(RESAMPLES):
+        before, during = zip(*draw.choices(rounds, k=len(rounds)))
+        ratios.append(p99(*during) / p99(*before))
+    ratios.sort()
     return ratios[RESAMPLES // 20], ratios[-RESAMPLES // 20]
 
 
@@ -166,21 +169,20 @@ def window(shop, seconds, act):
 
 
 def measure_faults(shop, broker, stranger):
-    """The latencies without a fault, window by window; and of each fault, round by round: the latencies with it, how many
-    orders were refused, and how the backlog drained."""
-    without, figures = [], {}
+    """Of each fault, round by round: the latencies in the window before it and with it, how many orders were refused, and how
+    the backlog drained."""
+    figures = {}
     for number in range(ROUNDS):
-        for place, (name, (damage, mend, seconds)) in enumerate(faults(shop, broker, stranger).items()):
-            if place % 2 == 0:
-                without.append(window(shop, SECONDS, lambda: None)[0])
-                shop.drain()
+        for name, (damage, mend, seconds) in faults(shop, broker, stranger).items():
+            without, _ = window(shop, seconds, lambda: None)
+            shop.drain()
             with_fault, refused = window(shop, seconds, damage)
             mend()
             drained = shop.drain()
-            figures.setdefault(name, []).append((with_fault, refused, drained))
-            print(f"round {number + 1} of {ROUNDS}  {name:20} p99 {p99(with_fault):6.2f} ms, without {p99(without[-1]):6.2f}; {refused} refused;"
+            figures.setdefault(name, []).append((without, with_fault, refused, drained))
+            print(f"round {number + 1} of {ROUNDS}  {name:20} p99 {p99(with_fault):6.2f} ms, without {p99(without):6.2f}; {refused} refused;"
                   f" {drained[0]:,} events waited, drained at {drained[1]:,.0f}/s, all within {drained[2]:.1f} s", flush=True)
-    return without, figures
+    return figures
 
 
 def measure_rates(shop, broker):
@@ -204,21 +206,20 @@ def measure_rates(shop, broker):
     return size, relay, ceiling
 
 
-def report(without, figures, rates, told):
+def report(figures, rates, told):
     size, relay, ceiling = rates
     median = statistics.median
     print(f"\n{ROUNDS} rounds, {ORDERS_PER_SECOND} orders/s of 3 lines, PostgreSQL, RabbitMQ, notifier and load generator on {os.cpu_count()} cores."
           f" {told:,} events, each told once, none parked.\n")
     print("| fault | p99 without, ms | p99 with, ms | ratio | in nine of ten cases | orders refused | events that waited | drained at, events/s | until all were handed over, s |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
-    p99_without = p99(*without)
     for name, rounds in figures.items():
-        with_fault, refused, drained = zip(*rounds)
+        without, with_fault, refused, drained = zip(*rounds)
         waited, rates, took = zip(*drained)
         rates = [rate for rate in rates if rate == rate]
         rate = f"{median(rates):,.0f}" if rates else "–"
-        low, high = spread(with_fault, without)
-        print(f"| {name} | {p99_without:.2f} | {p99(*with_fault):.2f} | {p99(*with_fault) / p99_without:.2f} | {low:.2f} to {high:.2f} | {sum(refused)}"
+        low, high = spread(without, with_fault)
+        print(f"| {name} | {p99(*without):.2f} | {p99(*with_fault):.2f} | {p99(*with_fault) / p99(*without):.2f} | {low:.2f} to {high:.2f} | {sum(refused)}"
               f" | {median(waited):,.0f} | {rate} | {median(took):.1f} |")
     print(f"\n| publishing with confirms, messages of {size} bytes | per second | of RabbitMQ's best |")
     print("| --- | ---: | ---: |")
@@ -243,11 +244,11 @@ def main():
         shop = Shop(folder, "faults", broker, idle)
         shop.start_notifier()
         window(shop, 2, lambda: None)
-        without, figures = measure_faults(shop, broker, stranger)
+        figures = measure_faults(shop, broker, stranger)
         told = shop.check()
         rates = measure_rates(shop, broker)
         shop.end()
-        report(without, figures, rates, told)
+        report(figures, rates, told)
     finally:
         for process in (shop and shop.notifier, shop and shop.process):
             if process:
