@@ -3,7 +3,6 @@
 //! StockKeeper, Journal and outbox relay share a thread, off which nobody's timers depend; carts and orders live
 //! on the HTTP workers that first asked for them; reading connections live on one I/O runtime.
 
-use std::mem::ManuallyDrop;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,7 +13,7 @@ use actix_web::web;
 use anyhow::{Context, anyhow, bail};
 use futures_util::future::select_all;
 use secrecy::ExposeSecret;
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::actors::directory::Directory;
@@ -30,6 +29,7 @@ use crate::config::Settings;
 use crate::domain::Sku;
 use crate::domain::stock::Shelf;
 use crate::http::{self, Api, Watched};
+use crate::io_runtime::IoRuntime;
 use crate::notifications::Outlet;
 use crate::notifications::in_process::{self, InProcess, Retries};
 use crate::notifications::notifier::Notifier;
@@ -46,11 +46,6 @@ const SHELVES_PAGE: u32 = 10_000;
 
 /// A running system, from its database to its address.
 pub struct Application {
-    parts: Parts,
-    io: Runtime,
-}
-
-struct Parts {
     address: SocketAddr,
     server: Server,
     api: web::Data<Api>,
@@ -60,6 +55,7 @@ struct Parts {
     /// Without a broker.
     retries: Option<Retries>,
     lifelines: Vec<Lifeline>,
+    io: IoRuntime,
 }
 
 /// Of a part without which the process must not go on: it ends when the part does, however that ends.
@@ -86,26 +82,8 @@ impl Application {
         clock: Arc<dyn Clock>,
         before: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>,
     ) -> anyhow::Result<Self> {
-        let io = Builder::new_multi_thread().worker_threads(1).thread_name("io").enable_all().build()?;
-        // Whoever does not wait for the end of this ends the process: to drop a runtime here would panic.
-        let io = ManuallyDrop::new(io);
-        let built = Self::build_on(settings, io.handle().clone(), clock, before).await;
-        let io = ManuallyDrop::into_inner(io);
-        match built {
-            Ok(parts) => Ok(Self { parts, io }),
-            Err(error) => {
-                io.shutdown_background();
-                Err(error)
-            }
-        }
-    }
-
-    async fn build_on(
-        settings: &Settings,
-        io: Handle,
-        clock: Arc<dyn Clock>,
-        before: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>,
-    ) -> anyhow::Result<Parts> {
+        let runtime = IoRuntime::start()?;
+        let io = runtime.handle().clone();
         let metrics = telemetry::metrics()?;
         // Before anything is written: a taken port is the likeliest mistake.
         let listener = http::listen(settings.listen)
@@ -128,20 +106,31 @@ impl Application {
 
         let order_ids = OrderIds::new(Arc::clone(&store), io.clone(), Arc::clone(&health));
         let (directory, recent_orders) = (Directory::default(), RecentOrders::new(recent_orders::SLOTS));
-        let core =
-            Arc::new(Core { store, io, clock, journal, stock_keeper, order_ids, directory, recent_orders, lease });
+        let expiring = deadlines::Turns::default();
+        let core = Arc::new(Core {
+            store,
+            io,
+            clock,
+            journal,
+            stock_keeper,
+            order_ids,
+            directory,
+            recent_orders,
+            expiring,
+            lease,
+        });
         let payment_timeout = chrono::TimeDelta::from_std(settings.payment_timeout)?;
         let watched = Watched { health, backlog, has_broker: settings.amqp_url.is_some(), metrics };
         let api = web::Data::new(Api::new(core, products, settings.currency, payment_timeout, watched));
         let workers = std::thread::available_parallelism().map_or(2, usize::from);
         let server = http::serve(api.clone(), listener, workers)?;
         let lifelines = [journal_ends, keeper_ends, relay_ends].into_iter().chain(retries_end).collect();
-        Ok(Parts { address, server, api, relay, thread, retries, lifelines })
+        Ok(Self { address, server, api, relay, thread, retries, lifelines, io: runtime })
     }
 
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.parts.address
+        self.address
     }
 
     /// Serves until `stop` comes true, then finishes what was admitted and ends in order.
@@ -149,8 +138,7 @@ impl Application {
     /// # Errors
     /// Where a part that everything stands on has ended: the process must be started again.
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let Self { parts, io } = self;
-        let Parts { server, api, relay, thread, retries, mut lifelines, .. } = parts;
+        let Self { server, api, relay, thread, retries, mut lifelines, io, .. } = self;
         let handle = server.handle();
         let serving = actix_rt::spawn(server);
         let (held, deadlines_end) = Lifeline::of("the minding of deadlines");
@@ -181,7 +169,7 @@ impl Application {
         }
         let store = Arc::clone(&api.core.store);
         // The task ends on the runtime that owns the connections.
-        let closed = io.spawn(async move {
+        let closed = io.handle().spawn(async move {
             if let Some(retries) = retries {
                 retries.ended().await;
             }
@@ -189,7 +177,6 @@ impl Application {
         });
         let _ = closed.await;
         thread.stop();
-        io.shutdown_background();
         outcome
     }
 }

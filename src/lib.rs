@@ -21,6 +21,7 @@ mod csv_line;
 pub mod demo;
 pub mod domain;
 pub mod http;
+mod io_runtime;
 pub mod notifications;
 mod packed_file;
 pub mod products;

@@ -8,12 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 
 use crate::domain::{OrderId, Time, order};
 use crate::store::Store;
 
 use super::order::{Awaken, Order, Overdue};
-use super::{Core, Failure};
+use super::{ANSWER_MS_MAX, Core, Failure};
 
 /// How many orders are awakened at once.
 const PAGE_ORDERS: u32 = 500;
@@ -27,6 +29,29 @@ const FIRST: (Time, OrderId) = (Time::UNIX_EPOCH, OrderId(0));
 const LOOK_AHEAD_PAUSE_MS: u64 = 1_000;
 /// How long before its deadline an order is read: two looks may fail.
 const LOOK_AHEAD_MS: i64 = 3_000;
+/// How many cancels of orders that fall due may be on their way at once: two batches.
+const EXPIRING_MAX: usize = 1_024;
+
+/// Of orders that all fall due at once, those that have to wait do so here, and not in the Journal, where customers
+/// would wait behind them.
+pub struct Turns(Semaphore);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(Semaphore::new(EXPIRING_MAX))
+    }
+}
+
+impl Turns {
+    /// A turn to cancel an order, for as long as this is held.
+    ///
+    /// # Errors
+    /// [`Failure::Overloaded`] where it does not come in time: then the order is left to the sweep.
+    pub async fn next(&self) -> Result<SemaphorePermit<'_>, Failure> {
+        let turn = timeout(Duration::from_millis(ANSWER_MS_MAX), self.0.acquire()).await;
+        turn.ok().and_then(Result::ok).ok_or(Failure::Overloaded)
+    }
+}
 
 /// Runs until the process ends.
 pub async fn mind(core: Arc<Core>) {

@@ -51,6 +51,7 @@ pub struct Core {
     pub order_ids: OrderIds,
     pub directory: Directory,
     pub recent_orders: RecentOrders,
+    pub expiring: deadlines::Turns,
     pub lease: Lease,
 }
 

@@ -173,7 +173,12 @@ impl Handler<Expire> for Order {
         self.deadline = None;
         let decide = |order: &order::Order, now: Time| Ok(order.expire(now));
         let (core, id, state) = (Arc::clone(&self.core), self.id, self.core.recent_orders.take(self.id));
-        let moved = async move { move_durably(&core, id, state, decide).await };
+        let moved = async move {
+            match core.expiring.next().await {
+                Ok(_turn) => move_durably(&core, id, state, decide).await,
+                Err(failure) => (None, Err(failure.into())),
+            }
+        };
         let moved = moved.into_actor(self);
         let finished = moved.map(|(state, moved), actor, context| actor.finish_move(state, &moved, context));
         AtomicResponse::new(Box::pin(finished))

@@ -1,24 +1,33 @@
 //! How many requests may be under way at once. A request that waits for its own client's body counts
-//! for nothing meanwhile: slow clients do not stand in the way of others.
+//! for nothing meanwhile: slow clients do not stand in the way of others. Lists take turns.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
+use tokio::time::timeout;
 
 use crate::actors::COMMANDS_UNDER_WAY_MAX;
+use crate::store::{ACQUIRE_MS_MAX, POOL_CONNECTIONS_MAX};
 
 /// A body up to this size may wait for its rest beside any number of others.
 const SMALL_BODY_BYTES_MAX: usize = 16 * 1024;
 /// How many larger ones may.
 const LARGE_BODIES_COMING_MAX: usize = 256;
+/// How many lists are read at once. A page of them takes long, and much memory: the other connections to the database
+/// are left to orders and carts, and to what the program itself asks, order ids among it.
+const LISTS_READ_MAX: usize = POOL_CONNECTIONS_MAX as usize / 2;
+/// A list waits for its turn as long as it might for a connection.
+const LIST_TURN_WITHIN: Duration = Duration::from_millis(ACQUIRE_MS_MAX);
 
 /// Of one server.
 pub struct Gate {
     /// Commands are admitted as long as there is a permit; past it they are refused at once.
     commands: Arc<Semaphore>,
     large_bodies: Arc<Semaphore>,
+    lists: Arc<Semaphore>,
 }
 
 /// Why a request is refused at once.
@@ -51,6 +60,7 @@ impl Default for Gate {
         Self {
             commands: Arc::new(Semaphore::new(COMMANDS_UNDER_WAY_MAX)),
             large_bodies: Arc::new(Semaphore::new(LARGE_BODIES_COMING_MAX)),
+            lists: Arc::new(Semaphore::new(LISTS_READ_MAX)),
         }
     }
 }
@@ -70,6 +80,15 @@ impl Gate {
     #[must_use]
     pub fn admissible(&self) -> usize {
         self.commands.available_permits()
+    }
+
+    /// A turn to read a list, to be held until the list is answered.
+    ///
+    /// # Errors
+    /// [`NotAdmitted::TooMany`] where it does not come in time.
+    pub(super) async fn turn_to_list(&self) -> Result<OwnedSemaphorePermit, NotAdmitted> {
+        let turn = timeout(LIST_TURN_WITHIN, Arc::clone(&self.lists).acquire_owned()).await;
+        turn.ok().and_then(Result::ok).ok_or_else(refused)
     }
 }
 
@@ -110,10 +129,7 @@ impl Admitted {
     fn enter(&self) -> Result<(), NotAdmitted> {
         let permit = Arc::clone(&self.gate.commands).try_acquire_owned().map_err(|error| match error {
             TryAcquireError::Closed => NotAdmitted::Stopping,
-            TryAcquireError::NoPermits => {
-                metrics::counter!("loms_requests_refused").increment(1);
-                NotAdmitted::TooMany
-            }
+            TryAcquireError::NoPermits => refused(),
         })?;
         *self.permit.borrow_mut() = Some(permit);
         Ok(())
@@ -138,4 +154,9 @@ impl Coming<'_> {
     pub fn has_come(self) -> Result<(), NotAdmitted> {
         self.request.enter()
     }
+}
+
+fn refused() -> NotAdmitted {
+    metrics::counter!("loms_requests_refused").increment(1);
+    NotAdmitted::TooMany
 }

@@ -88,7 +88,9 @@ pub async fn list_notifications(api: Shared, page: web::Query<Page>) -> Result<H
     let id = |text| plain_number(text).ok_or_else(|| Problem::invalid("after", "is not a notification id"));
     let before = given(page.after.as_ref()).map(id).transpose()?;
     let filter = NotificationFilter { user, before, limit: limit + 1 };
-    let mut listed = api.core.read(move |store| async move { store.notifications(&filter).await }).await?;
+    let turn = api.gate.turn_to_list().await?;
+    let read = api.core.read(move |store| async move { Ok((store.notifications(&filter).await?, turn)) });
+    let (mut listed, _turn) = read.await?;
     let next = request::last_before_more(&mut listed, limit as usize).map(|last| last.id);
     let notifications = listed.iter().map(body_of).collect();
     Ok(json(HttpResponse::Ok(), &Notifications { notifications, next }))

@@ -154,7 +154,9 @@ pub async fn list_orders(api: Shared, page: web::Query<Page>) -> Result<HttpResp
     let mut filter = filter(&page)?;
     let limit = filter.limit as usize;
     filter.limit += 1;
-    let mut orders = api.core.read(move |store| async move { store.orders(&filter).await }).await?;
+    let turn = api.gate.turn_to_list().await?;
+    let read = api.core.read(move |store| async move { Ok((store.orders(&filter).await?, turn)) });
+    let (mut orders, _turn) = read.await?;
     let next = request::last_before_more(&mut orders, limit).map(|order| order.id.0);
     let orders = orders.iter().map(|order| body_of(&api, order)).collect();
     Ok(json(HttpResponse::Ok(), &Orders { orders, next }))

@@ -25,6 +25,7 @@ mod disk_faults;
 mod handler_panic_faults;
 mod kills;
 mod late_commits;
+mod long_lists;
 mod lost_commits;
 mod mail;
 #[path = "../simulation/memory/mod.rs"]

@@ -8,6 +8,7 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
 
 use crate::support::client::{Client, eventually};
 use crate::support::fragile_shop::{Ground, Shop, available, on_each_store, order_of, skus};
+use crate::support::postgres::Database;
 use crate::support::program::Settings;
 use crate::support::rounds::Rounds;
 
@@ -23,6 +24,11 @@ const PASSED_S: [i64; 4] = [0, 5 * 60, 15 * 60, -5];
 /// A page of 500 every 50 ms, and a little.
 const CANCELS_PER_SECOND_MAX: i64 = 10_500;
 const PATIENCE: Duration = Duration::from_secs(30);
+/// So many fall due at one moment, so long after they were written. A batch has 512 changes at the most and takes so
+/// long: whoever waits behind all of them has no answer within the 5 s that a server waits for one.
+const RUSH_ORDERS: usize = 8_000;
+const RUSH_AFTER_S: i64 = 10;
+const RUSH_BATCH_SECONDS: f64 = 0.5;
 /// How many cancels there are at least in a second.
 const SLOWEST_PER_SECOND: u64 = 200;
 
@@ -77,10 +83,11 @@ impl Books {
         .expect("a number")
     }
 
-    /// Orders of one line, as a writer of its own would have left them.
-    async fn add_waiting_orders(&self, orders: usize) {
+    /// Orders of one line, as a writer of its own would have left them, of which the deadline of each quarter passed
+    /// so many seconds ago.
+    async fn add_waiting_orders(&self, orders: usize, passed_s: [i64; 4]) {
         let now = now_us();
-        let passed = PASSED_S.map(|passed| (now - passed * 1_000_000).to_string());
+        let passed = passed_s.map(|passed| (now - passed * 1_000_000).to_string());
         let deadline = format!(
             "case number % 4 when 0 then {} when 1 then {} when 2 then {} else {} end",
             passed[0], passed[1], passed[2], passed[3]
@@ -164,7 +171,7 @@ async fn overdue_orders_are_cancelled_once_over_a_kill(ground: Ground) {
     let mut shop = Shop::open(ground, &skus(SKUS, ON_HAND), Settings::new());
     let books = Books::of(&shop);
     assert!(shop.program.terminate().success());
-    books.add_waiting_orders(total).await;
+    books.add_waiting_orders(total, PASSED_S).await;
     shop.verify();
 
     let first = first_answer(&mut shop).await;
@@ -206,6 +213,36 @@ async fn wait(limit: Duration, mut look: impl AsyncFnMut() -> bool) -> bool {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     true
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn customers_are_served_while_thousands_of_orders_fall_due_at_once() {
+    let Some(database) = Database::create() else { return };
+    let mut shop = Shop::open(Ground::Postgres(database), &skus(SKUS, ON_HAND), Settings::new());
+    let books = Books::of(&shop);
+    assert!(shop.program.terminate().success());
+    books.add_waiting_orders(RUSH_ORDERS, [-RUSH_AFTER_S; 4]).await;
+    books
+        .run(format!(
+            "create function take_time() returns trigger language plpgsql as
+                 $$ begin perform pg_sleep({RUSH_BATCH_SECONDS}); return new; end $$;
+             create trigger take_time before update of last_batch on writers for each row execute function take_time()"
+        ))
+        .await;
+    shop.program.restart();
+    let (client, mut placed, mut slowest) = (shop.client(), 0, Duration::ZERO);
+    let none_waits = async || {
+        let asked = Instant::now();
+        place(&client).await;
+        slowest = slowest.max(asked.elapsed());
+        placed += 1;
+        books.still_waiting().await == 0
+    };
+    assert!(wait(PATIENCE, none_waits).await, "{} orders still wait", books.still_waiting().await);
+    books.assert_cancelled_once(RUSH_ORDERS).await;
+    eprintln!("{placed} orders placed meanwhile, the slowest within {slowest:.1?}");
+    assert_eq!(available(&client, "S0").await, ON_HAND - placed, "the stock is not back");
+    shop.verify();
 }
 
 on_each_store!(overdue_orders_are_cancelled_once_over_a_kill);

@@ -139,8 +139,19 @@ impl Process {
         let relay = OutboxRelay::new(outlet, resources, journal.clone(), published, backlog, lifeline).start();
         let order_ids = OrderIds::new(Arc::clone(&store), io.clone(), Arc::clone(&health));
         let (directory, recent_orders) = (Directory::default(), RecentOrders::new(RECENT_ORDERS_MAX));
-        let core =
-            Arc::new(Core { store, io, clock, journal, stock_keeper, order_ids, directory, recent_orders, lease });
+        let expiring = deadlines::Turns::default();
+        let core = Arc::new(Core {
+            store,
+            io,
+            clock,
+            journal,
+            stock_keeper,
+            order_ids,
+            directory,
+            recent_orders,
+            expiring,
+            lease,
+        });
         let (minded, watched) = (deadlines::mind(Arc::clone(&core)), lease::keep(Arc::clone(&core), health));
         let minding = tokio::task::spawn_local(async { tokio::join!(minded, watched) }).abort_handle();
         *self.parts.borrow_mut() = Some(Parts { core, relay, minding });
