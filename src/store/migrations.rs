@@ -26,7 +26,8 @@ macro_rules! files {
             "0004_notifications_of_orders",
             "0005_orders_of_status",
             "0006_orders_of_any_status",
-            "0007_notification_leases"
+            "0007_notification_leases",
+            "0008_orders_by_deadline"
         )
     };
     ($database:literal, $($name:literal),+) => {

@@ -19,6 +19,12 @@ use super::{Sqlite, json, verify};
 
 const ORDERS_OF_STATUS: &str =
     select_orders!("indexed by orders_of_status where status = $2 and order_id < $1 order by order_id desc limit $3");
+/// By an index that has their order: SQLite would rather read all of the status, and sort them for each page.
+const ORDERS_BY_DEADLINE: &str = select_orders!(
+    "indexed by orders_awaiting_payment
+     where status = 'awaiting_payment' and (expires_at, order_id) > ($1, $2) and expires_at <= $3
+     order by expires_at, order_id limit $4"
+);
 
 #[async_trait]
 impl Store for Sqlite {
@@ -112,17 +118,14 @@ impl Store for Sqlite {
         until: Time,
         limit: u32,
     ) -> Result<Vec<Order>, StoreError> {
-        let rows = sqlx::query_as(select_orders!(
-            "where status = 'awaiting_payment' and (expires_at, order_id) > ($1, $2) and expires_at <= $3
-             order by expires_at, order_id limit $4"
-        ))
-        .bind(after.0.timestamp_micros())
-        .bind(after.1.0)
-        .bind(until.timestamp_micros())
-        .bind(i64::from(limit))
-        .fetch_all(&self.pool)
-        .await
-        .map_err(StoreError::from)?;
+        let rows = sqlx::query_as(ORDERS_BY_DEADLINE)
+            .bind(after.0.timestamp_micros())
+            .bind(after.1.0)
+            .bind(until.timestamp_micros())
+            .bind(i64::from(limit))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(StoreError::from)?;
         with_lines(&self.pool, rows).await
     }
 
@@ -210,4 +213,20 @@ pub(super) async fn with_lines(pool: &SqlitePool, rows: Vec<OrderRow<i64>>) -> R
     .await
     .map_err(StoreError::from)?;
     reading::orders(rows, lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{AssertSqlSafe, SqlitePool};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_page_of_waiting_orders_is_read_in_the_order_of_its_index() {
+        let pool = SqlitePool::connect("sqlite::memory:").await.expect("opened");
+        migrations::run(&migrations::sqlite(), &pool).await.expect("migrated");
+        let explain = AssertSqlSafe(format!("explain query plan {ORDERS_BY_DEADLINE}"));
+        let plan: Vec<(i64, i64, i64, String)> = sqlx::query_as(explain).fetch_all(&pool).await.expect("explained");
+        assert_eq!(plan.len(), 1, "they are sorted: {plan:?}");
+    }
 }

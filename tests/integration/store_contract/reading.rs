@@ -1,15 +1,17 @@
 //! Reading back: everything is found again as it was written, in the promised order.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use loms::domain::cart::{Cart, Edit};
 use loms::domain::order::Status;
 use loms::domain::{OrderId, Time};
 use loms::store::{Change, Key, Movement, OrderFilter, Outcome, ShelfEdit, Verdict};
+use sqlx::{Connection as _, Executor as _, PgConnection};
 
 use super::{
-    Ground, adjustment, at, cancelled, count, counts, failed, keyed, moved, on_each_store, payed, placed,
-    placed_with_key, plain, reserved, set_in, shelf_edit, shortage, sku, user,
+    Ground, PATIENCE, adjustment, at, cancelled, count, counts, failed, keyed, moved, on_each_store, on_postgres,
+    payed, placed, placed_with_key, plain, reserved, set_in, shelf_edit, shortage, sku, user,
 };
 
 const ODD: [&str; 5] = ["85123A", "85123a", "BANK CHARGES", "it's 100% \"odd\"\\", "ящик №4"];
@@ -122,6 +124,38 @@ async fn an_outcome_is_kept_with_its_change() {
 async fn ids(ground: &Ground, filter: OrderFilter) -> Vec<i64> {
     let orders = ground.store.orders(&filter).await.expect("read");
     orders.iter().map(|order| order.id.0).collect()
+}
+
+/// Also where PostgreSQL believes that only a few orders wait: then it would rather read all of them and sort them.
+#[tokio::test]
+async fn a_page_of_waiting_orders_takes_no_more_than_its_rows() {
+    const ORDERS: i64 = 500;
+    const PAGE: u32 = 10;
+    on_postgres(&async |ground| {
+        let mut statistics = PgConnection::connect(&ground.url).await.expect("connected");
+        statistics.execute("analyze orders").await.expect("done");
+        let (_, mut writer) = ground.writer().await;
+        writer.write(&[counts(&[shelf_edit(("A", 1, ORDERS))])], at(0)).await.expect("written");
+        let orders: Vec<_> = (1..=ORDERS).map(|id| placed(&reserved(id, "ann", &[("A", &[(1, 1)])]))).collect();
+        writer.write(&orders, at(1)).await.expect("written");
+
+        let page = ground.store.awaiting_payment((Time::UNIX_EPOCH, OrderId(0)), Time::MAX_UTC, PAGE).await;
+        assert_eq!(page.expect("read").len(), PAGE as usize);
+        // Its connections tell what they have read when they end.
+        ground.store.close().await;
+        let read = "select sum(idx_tup_read)::bigint from pg_stat_user_indexes where relname = 'orders'";
+        let told = async {
+            loop {
+                match sqlx::query_scalar(read).fetch_one(&mut statistics).await.expect("told") {
+                    0 => tokio::time::sleep(Duration::from_millis(10)).await,
+                    read => break read,
+                }
+            }
+        };
+        let read: i64 = tokio::time::timeout(PATIENCE, told).await.expect("they are told of");
+        assert!(read <= i64::from(2 * PAGE), "{read} rows were read for a page of {PAGE}");
+    })
+    .await;
 }
 
 #[tokio::test]
