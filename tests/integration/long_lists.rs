@@ -27,10 +27,15 @@ async fn read_lists(client: Client, end: Arc<AtomicBool>) {
     }
 }
 
-/// Whether as many statements wait for the list's table as lists are read at once.
-async fn lists_wait(connection: &mut PgConnection) -> bool {
+/// Until as many statements wait for the lists' table as lists are read at once.
+async fn wait_for_lists(connection: &mut PgConnection) {
     let waiting = "select count(*) >= 4 from pg_locks where relation = 'notifications'::regclass and not granted";
-    sqlx::query_scalar(waiting).fetch_one(connection).await.expect("counted")
+    let waited = async {
+        while !sqlx::query_scalar(waiting).fetch_one(&mut *connection).await.expect("counted") {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waited).await.expect("lists wait");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -43,18 +48,13 @@ async fn orders_are_placed_while_lists_take_long() {
     let mut hold = connection.begin().await.expect("begun");
     hold.execute("lock table notifications in access exclusive mode").await.expect("locked");
     let readers: Vec<_> = (0..READERS).map(|_| tokio::spawn(read_lists(client.clone(), Arc::clone(&end)))).collect();
-    let rush = async {
-        while !lists_wait(&mut hold).await {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, rush).await.expect("lists are asked for");
+    wait_for_lists(&mut hold).await;
     for number in 0..ORDERS {
         let placed = client.post("/orders", &order_of(&format!("buyer-{number}"), "S0", 1)).await;
         assert_eq!(placed.status, 201, "{placed:?}");
         assert_eq!(client.get(&path_of(&placed.body)).await.status, 200, "nobody reads an order meanwhile");
     }
-    assert!(lists_wait(&mut hold).await, "the lists had an end too soon");
+    wait_for_lists(&mut hold).await;
     hold.rollback().await.expect("rolled back");
     end.store(true, Ordering::Relaxed);
     for reader in join_all(readers).await {
