@@ -31,7 +31,7 @@ async fn read_lists(client: Client, end: Arc<AtomicBool>) {
 async fn wait_for_lists(connection: &mut PgConnection) {
     let waiting = "select count(*) >= 4 from pg_locks where relation = 'notifications'::regclass and not granted";
     let waited = async {
-        while !sqlx::query_scalar(waiting).fetch_one(&mut *connection).await.expect("counted") {
+        while !sqlx::query_scalar::<_, bool>(waiting).fetch_one(&mut *connection).await.expect("counted") {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
