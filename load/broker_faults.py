@@ -1,9 +1,9 @@
 """Runs the measurements of load/broker-faults, and prints them as they stand in load/RESULTS.md.
 
 Orders come at a fixed rate (an open loop; a latency counts from the intended start), the faults one after
-the other, each after as much time without one, beside which it is put: windows of a machine that others use,
-too, differ from one minute to the next by more than most faults change. A fault lasts until its window ends;
-then the broker is repaired, and the time is taken in which the events that wait are handed over.
+the other, each beside as much time without one, by turns before it and after it: windows of a machine that
+others use, too, differ from one minute to the next by more than most faults change. A fault lasts until its
+window ends; then the broker is repaired, and the time is taken in which the events that wait are handed over.
 """
 
 import csv
@@ -169,16 +169,17 @@ def window(shop, seconds, act):
 
 
 def measure_faults(shop, broker, stranger):
-    """Of each fault, round by round: the latencies in the window before it and with it, how many orders were refused, and how
-    the backlog drained."""
-    figures = {}
+    """Of each fault, round by round: the latencies without it and with it, how many orders were refused, and how the
+    backlog drained."""
+    nothing, figures = lambda: None, {}
     for number in range(ROUNDS):
         for name, (damage, mend, seconds) in faults(shop, broker, stranger).items():
-            without, _ = window(shop, seconds, lambda: None)
-            shop.drain()
-            with_fault, refused = window(shop, seconds, damage)
-            mend()
-            drained = shop.drain()
+            seen = {}
+            for act, repair in ((nothing, nothing), (damage, mend))[:: 1 if number % 2 == 0 else -1]:
+                latencies, refused = window(shop, seconds, act)
+                repair()
+                seen[act] = latencies, refused, shop.drain()
+            without, (with_fault, refused, drained) = seen[nothing][0], seen[damage]
             figures.setdefault(name, []).append((without, with_fault, refused, drained))
             print(f"round {number + 1} of {ROUNDS}  {name:20} p99 {p99(with_fault):6.2f} ms, without {p99(without):6.2f}; {refused} refused;"
                   f" {drained[0]:,} events waited, drained at {drained[1]:,.0f}/s, all within {drained[2]:.1f} s", flush=True)
