@@ -10,13 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::support::client::Client;
 use crate::support::fragile_shop::{Ground, Shop, available, on_each_store, order_of, skus};
-use crate::support::postgres::Database;
+use crate::support::postgres::{Database, slow_batches};
 use crate::support::program::{Settings, resident_bytes};
 use crate::support::raw_connection::{RawConnection, address_of, post};
 use crate::support::rounds::Rounds;
@@ -218,13 +217,7 @@ async fn a_slow_database_is_kept_busy_and_the_rest_is_refused_at_once() {
     let time = Duration::from_millis(if rounds.total() == 1 { 4_000 } else { 10_000 });
     let url = database.url();
     let shop = Shop::open(Ground::Postgres(database), &skus(SKUS, ON_HAND), Settings::new());
-    let mut connection = PgConnection::connect(&url).await.expect("connected");
-    let slow_down = format!(
-        "create function take_time() returns trigger language plpgsql as
-             $$ begin perform pg_sleep({BATCH_SECONDS}); return new; end $$;
-         create trigger take_time before update of last_batch on writers for each row execute function take_time()"
-    );
-    connection.execute(AssertSqlSafe(slow_down)).await.expect("slowed down");
+    slow_batches(&url, BATCH_SECONDS);
     hold(shop, rounds, time, WHERE_THE_DATABASE_IS_SLOW).await;
 }
 

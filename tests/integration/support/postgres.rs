@@ -62,6 +62,19 @@ pub fn forget_writers(url: &str) {
     forgotten.expect("the database answers");
 }
 
+/// Every batch of a writer takes so much longer from now on.
+pub fn slow_batches(url: &str, seconds: f64) {
+    let url = url.to_owned();
+    let slow_down = format!(
+        "create function take_time() returns trigger language plpgsql as
+             $$ begin perform pg_sleep({seconds}); return new; end $$;
+         create trigger take_time before update of last_batch on writers for each row execute function take_time()"
+    );
+    let slow_down = AssertSqlSafe(slow_down);
+    let slowed = block_on(async move { PgConnection::connect(&url).await?.execute(slow_down).await.map(drop) });
+    slowed.expect("the database answers");
+}
+
 /// Runs to the end on a thread of its own, so that it may be called inside and outside of a runtime.
 pub fn block_on<Output: Send + 'static>(future: impl Future<Output = Output> + Send + 'static) -> Output {
     let run = move || {
