@@ -34,7 +34,8 @@ ORDERS_PER_SECOND = int(os.environ.get("ORDERS_PER_SECOND", "400"))
 FAULT_AFTER_SECONDS = 2
 RECOVERY_SECONDS_MAX = 120
 # What a deleted queue has lost is looked for among all of the day's events, with rests: some 3,000 a second.
-TOLD_SECONDS_MAX = 600
+TOLD_SECONDS_MAX = 1_200
+TOLD_PROGRESS_SECONDS = 30
 RESAMPLES = 200
 # For the rates: orders as fast as they can be taken, while the broker takes nothing.
 BACKLOG_SECONDS = 4 if QUICK else 10
@@ -53,7 +54,8 @@ class Shop(Server):
         self.database, self.idle, self.notifier = database, idle, None
 
     def start_notifier(self):
-        self.notifier = subprocess.Popen(self.idle.command(LOMS, "notifications"), cwd=self.folder, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.notifier = subprocess.Popen(self.idle.command(LOMS, "notifications"), cwd=self.folder, env=self.environment, stdout=subprocess.DEVNULL,
+                                         stderr=open(self.folder / "notifier.log", "a"))
 
     def stop_notifier(self):
         if self.notifier:
@@ -81,19 +83,28 @@ class Shop(Server):
         return most, 0.9 * most / (last - first) if last > first else float("nan"), looks[-1][0] - began
 
     def check(self):
-        """Every event was told once, at the first attempt, and none is parked."""
-        told = "select count(*) from events where status <> 'new'"
-        deadline = time.monotonic() + TOLD_SECONDS_MAX
-        while psql(self.database, "-c", f"select ({told}) = (select count(*) from notifications where outcome = 'sent')") != "t":
-            if time.monotonic() > deadline:
-                raise SystemExit("events were lost: " + psql(self.database, "-c", f"select ({told}), count(*) from notifications"))
-            time.sleep(0.5)
-        again = psql(self.database, "-c", "select count(*) from notifications where attempts <> 1")
+        """Every event was told once, at the first attempt, and none is parked. Gives how many there are, and how long it took
+        until the last one was told."""
+        began, said = time.monotonic(), 0.0
+        while (untold := self.untold()) and time.monotonic() - began < TOLD_SECONDS_MAX:
+            if time.monotonic() - said > TOLD_PROGRESS_SECONDS:
+                said = time.monotonic()
+                print(f"{len(untold):,} events are still to be told, the first ones {untold[:3]}, the last one {untold[-1]}", flush=True)
+            time.sleep(2)
+        if untold:
+            raise SystemExit(f"events were lost: {untold}\n{(self.folder / 'notifier.log').read_text()}")
+        took = time.monotonic() - began
+        again = psql(self.database, "-c", "select count(*) from notifications where outcome <> 'sent' or attempts <> 1")
         parked = subprocess.run([LOMS, "notifications", "redrive", "--dry-run"], cwd=self.folder, env=self.environment,
                                 check=True, capture_output=True, text=True).stdout.splitlines()[-1]
         if again != "0" or not parked.startswith("0 parked"):
             raise SystemExit(f"{again} were told again; {parked}")
-        return int(psql(self.database, "-c", told))
+        return int(psql(self.database, "-c", "select count(*) from events where status <> 'new'")), took
+
+    def untold(self):
+        """The events of which nothing is recorded."""
+        ids = "select writer_id || '-' || seq from events where status <> 'new' except select event_id from notifications"
+        return sorted(psql(self.database, "-c", ids).split(), key=lambda id: [int(part) for part in id.split("-")])
 
     def end(self):
         self.stop_notifier()
@@ -246,7 +257,8 @@ def main():
         shop.start_notifier()
         window(shop, 2, lambda: None)
         figures = measure_faults(shop, broker, stranger)
-        told = shop.check()
+        told, took = shop.check()
+        print(f"all {told:,} events were told {took:.0f} s after the last fault", flush=True)
         rates = measure_rates(shop, broker)
         shop.end()
         report(figures, rates, told)
