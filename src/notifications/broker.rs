@@ -1,7 +1,6 @@
 //! A connection to RabbitMQ, for one who publishes or consumes. It is never repaired: after any error
 //! it is dropped and another one is opened.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -16,10 +15,6 @@ use super::{resend, topology};
 /// Every answer of the broker is there within this time: under an alarm it stops reading, and
 /// would let everybody wait.
 pub const BROKER_MS_MAX: u64 = 10_000;
-
-/// This process has made the notifiers' queue anew, and the mark is not in it yet: the next connection finds the queue
-/// there, and must put it in all the same.
-static MARK_OWED: AtomicBool = AtomicBool::new(false);
 
 /// Why the broker did not do what was asked. Names no password.
 #[derive(Debug, thiserror::Error)]
@@ -50,8 +45,8 @@ pub struct Outgoing {
 }
 
 impl Broker {
-    /// Connects, declares what the program needs, and asks for confirms. What was in a queue that is
-    /// not there any more is to be sent again.
+    /// Connects, declares what the program needs, and asks for confirms. Where the notifiers' queue is not the one that
+    /// was there before, what was in that is to be sent again.
     ///
     /// # Errors
     /// [`BrokerError`].
@@ -59,16 +54,18 @@ impl Broker {
         limited(async {
             let properties = ConnectionProperties::default().with_connection_name(name.into());
             let connection = Connection::connect(url.expose_secret(), properties).await?;
-            let is_queue_missing = topology::is_queue_missing(&connection.create_channel().await?).await?;
             let channel = connection.create_channel().await?;
             topology::declare(&channel).await?;
             channel.confirm_select(ConfirmSelectOptions::default()).await?;
+            // Only now: a queue that is deleted and made anew between a look and its declaration looks as if it had stayed.
+            let is_marked = topology::is_marked(&connection.create_channel().await?).await?;
             let broker = Self { connection, channel };
-            MARK_OWED.fetch_or(is_queue_missing, Ordering::Relaxed);
-            if MARK_OWED.load(Ordering::Relaxed) {
+            if !is_marked {
                 broker.publish(vec![resend::first_mark()]).await?;
-                MARK_OWED.store(false, Ordering::Relaxed);
+                topology::declare_marked(&broker.channel).await?;
             }
+            // Whoever declared it may have died before this.
+            topology::bind_marked(&broker.channel).await?;
             Ok(broker)
         })
         .await

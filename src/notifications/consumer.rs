@@ -143,11 +143,8 @@ async fn work_off(
     let (put_back, others): (Vec<_>, Vec<_>) = events.into_iter().partition(|delivery| is_put_back(delivery));
     let mut elsewhere = tell(&others, resources, Source::Broker).await;
     elsewhere.extend(tell(&put_back, resources, Source::Operator).await);
-    for mark in marks {
-        let (store, currency) = (&*resources.store, &*resources.currency);
-        let go_on = || resend::go_on(&mark.data, store, currency, resources.clock.now());
-        elsewhere.extend(insist(go_on).await);
-    }
+    let go_on = || resend::go_on(&marks, &*resources.store, &resources.currency, resources.clock.now());
+    elsewhere.extend(insist(go_on).await);
     broker.after_alarms(broker.publish_without_limit(elsewhere)).await?;
     let Some(last) = deliveries.last() else { return Ok(()) };
     let all = BasicAckOptions { multiple: true };

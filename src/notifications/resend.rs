@@ -1,6 +1,6 @@
 //! What the broker has lost with the notifiers' queue is published again, out of the database.
 //!
-//! Whoever finds the queue missing makes it again, and leaves a mark in it. The notifier that meets a
+//! Whoever connects and finds that the queue is not the one that was there before leaves a mark in it. The notifier that meets a
 //! mark looks through some of the day's events, puts those that nobody was told of into the queue, and
 //! the next mark behind them, which says how far it has come. So other messages are worked off in
 //! between, and it survives every kill: what was told already is not told again.
@@ -32,7 +32,7 @@ const REST_TIMES: u32 = 29;
 const REST_MS_MAX: u64 = 1_000;
 
 /// What a mark says.
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Progress {
     /// What is still to be looked through; `None` where nobody has begun.
     left: Option<Vec<Stretch>>,
@@ -41,11 +41,34 @@ struct Progress {
 }
 
 /// A writer's events after one of them, up to another.
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Stretch {
     writer: i32,
     after: i64,
     until: i64,
+}
+
+impl Progress {
+    /// What a mark says; of what cannot be read nobody has begun.
+    fn read(mark: &[u8]) -> Self {
+        serde_json::from_slice(mark).unwrap_or_default()
+    }
+
+    /// What is left of both: two processes may each have left a mark, or one be met again beside the next.
+    fn and(self, other: Self) -> Self {
+        let resent = self.resent.saturating_add(other.resent);
+        let (Some(mut left), Some(others)) = (self.left, other.left) else { return Self { left: None, resent } };
+        for stretch in others {
+            match left.iter_mut().find(|same| same.writer == stretch.writer) {
+                Some(same) => {
+                    same.after = same.after.min(stretch.after);
+                    same.until = same.until.max(stretch.until);
+                }
+                None => left.push(stretch),
+            }
+        }
+        Self { left: Some(left), resent }
+    }
 }
 
 /// Says in the queue that it is new.
@@ -64,20 +87,20 @@ pub(super) fn is_mark(delivery: &Delivery) -> bool {
     delivery.properties.kind().as_ref().is_some_and(|kind| kind.as_str() == QUEUE_MADE)
 }
 
-/// Gives what is to be put into the queue before the mark is acknowledged: those of the next events of which
+/// Gives what is to be put into the queue before the marks are acknowledged: those of the next events of which
 /// users were not told, and the next mark where more are left.
 ///
 /// # Errors
-/// [`StoreError`]; the mark is to be met again.
+/// [`StoreError`]; the marks are to be met again.
 pub(super) async fn go_on(
-    mark_met: &[u8],
+    marks: &[&Delivery],
     store: &dyn Store,
     currency: &str,
     now: Time,
 ) -> Result<Vec<Outgoing>, StoreError> {
     let began = Instant::now();
-    // Of what cannot be read nobody has begun.
-    let Progress { left, mut resent } = serde_json::from_slice(mark_met).unwrap_or_default();
+    let met = marks.iter().map(|mark| Progress::read(&mark.data)).reduce(Progress::and);
+    let Some(Progress { left, mut resent }) = met else { return Ok(Vec::new()) };
     let mut left = match left {
         Some(left) => left,
         None => last_hours(store, now).await?,
@@ -130,4 +153,22 @@ async fn last_before(store: &dyn Store, last: EventId, since: Time) -> Result<Ev
 /// For the notifiers alone: other queues at the exchange have it.
 fn again(event: &OrderEvent, currency: &str) -> Outgoing {
     Outgoing { exchange: "", routing_key: QUEUE.to_owned(), ..publisher::message(event, currency) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn left(stretches: &[(i32, i64, i64)]) -> Progress {
+        let stretch = |&(writer, after, until)| Stretch { writer, after, until };
+        Progress { left: Some(stretches.iter().map(stretch).collect()), resent: 2 }
+    }
+
+    #[test]
+    fn of_several_marks_all_is_left_that_is_left_of_any() {
+        let both = left(&[(1, 500, 900), (2, 0, 70)]).and(left(&[(3, 5, 6), (1, 0, 800)]));
+        assert_eq!(both, Progress { resent: 4, ..left(&[(1, 0, 900), (2, 0, 70), (3, 5, 6)]) });
+        let new = Progress::read(&first_mark().body);
+        assert_eq!(left(&[(1, 500, 900)]).and(new), Progress { left: None, resent: 2 });
+    }
 }

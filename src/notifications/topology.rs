@@ -21,6 +21,9 @@ pub const EXCHANGE: &str = "loms.orders";
 pub const ROUTING_PREFIX: &str = "order.";
 /// Where notifiers take events from.
 pub const QUEUE: &str = "notifications";
+/// Bound to the notifiers' queue by whoever has put a mark into it, and gone with that queue: where it is missing, the queue
+/// is not the one that was marked. It takes no messages.
+pub const MARKED: &str = "notifications.marked";
 /// Where messages end that could not be told; an operator puts them back.
 pub const PARKING_QUEUE: &str = "notifications.parked";
 /// Queues in which a message waits for its next attempt, by rising delay.
@@ -81,23 +84,46 @@ pub async fn declare(channel: &Channel) -> Result<(), lapin::Error> {
         channel.queue_declare(queue.name.into(), QueueDeclareOptions::durable(), arguments).await?;
     }
     for key in bindings() {
-        let options = QueueBindOptions::default();
-        channel.queue_bind(QUEUE.into(), EXCHANGE.into(), key.into(), options, FieldTable::default()).await?;
+        bind(channel, EXCHANGE, &key).await?;
     }
     Ok(())
 }
 
-/// Whether the notifiers' queue is not there. The channel is of no further use.
+/// Whether a mark was put into the notifiers' queue, and that queue is still there. Where it was not, the channel is of no
+/// further use.
 ///
 /// # Errors
 /// Where the broker does not say.
-pub async fn is_queue_missing(channel: &Channel) -> Result<bool, lapin::Error> {
-    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-    match channel.queue_declare(QUEUE.into(), options, FieldTable::default()).await {
-        Ok(_) => Ok(false),
-        Err(error) if is_not_found(&error) => Ok(true),
+pub async fn is_marked(channel: &Channel) -> Result<bool, lapin::Error> {
+    let look = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
+    match channel.exchange_declare(MARKED.into(), ExchangeKind::Fanout, look, FieldTable::default()).await {
+        Ok(()) => Ok(true),
+        Err(error) if is_not_found(&error) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Says that there is a mark in the notifiers' queue, for as long as that queue is there once [`bind_marked`] has tied the two
+/// together.
+///
+/// # Errors
+/// Where the broker refuses.
+pub async fn declare_marked(channel: &Channel) -> Result<(), lapin::Error> {
+    let made = ExchangeDeclareOptions { durable: true, auto_delete: true, internal: true, ..Default::default() };
+    channel.exchange_declare(MARKED.into(), ExchangeKind::Fanout, made, FieldTable::default()).await
+}
+
+/// The broker deletes the exchange with the last queue that is bound to it, in one step.
+///
+/// # Errors
+/// Where the broker refuses, or the queue that was marked has just gone.
+pub async fn bind_marked(channel: &Channel) -> Result<(), lapin::Error> {
+    bind(channel, MARKED, "").await
+}
+
+async fn bind(channel: &Channel, exchange: &str, key: &str) -> Result<(), lapin::Error> {
+    let options = QueueBindOptions::default();
+    channel.queue_bind(QUEUE.into(), exchange.into(), key.into(), options, FieldTable::default()).await
 }
 
 fn is_not_found(error: &lapin::Error) -> bool {

@@ -60,11 +60,14 @@ async fn an_outage_of_the_database_parks_nothing() {
         book.counts.len() == count
     };
     assert!(eventually(PATIENCE, || async { told(2) }).await, "the first order is not told");
-    let recorded = || async {
-        let listed = shop.client.get("/notifications?user=first").await.body;
-        listed["notifications"].as_array().map(Vec::len) == Some(4)
+    // Only then is nothing in hand, where an outage would be another one.
+    let recorded = async |user: &str| {
+        let path = format!("/notifications?user={user}");
+        let listed =
+            || async { shop.client.get(&path).await.body["notifications"].as_array().map(Vec::len) == Some(4) };
+        assert!(eventually(PATIENCE, listed).await, "the notifications of {user} are not recorded");
     };
-    assert!(eventually(PATIENCE, recorded).await, "the first order's notifications are not recorded");
+    recorded("first").await;
 
     outage(&proxy, &broker, async || {
         for number in 0..ORDERS {
@@ -73,6 +76,10 @@ async fn an_outage_of_the_database_parks_nothing() {
     })
     .await;
     assert!(eventually(PATIENCE, || async { told(2 + 2 * ORDERS) }).await, "told of {}", receiver.book().counts.len());
+
+    for number in 0..ORDERS {
+        recorded(&format!("user-{number}")).await;
+    }
 
     // A mark, by which what a lost queue has lost is looked for. What comes behind it waits for it.
     outage(&proxy, &broker, async || {
