@@ -60,7 +60,7 @@ async fn every_event_arrives_once_though_broker_notifier_and_program_are_killed(
         assert!(told.iter().all(|one| one["outcome"] == "sent"), "{told:?}");
     }
     wait_until("nothing waits", async || shop.client.get("/readyz").await.body["events_waiting"] == 0).await;
-    let versions = witness::hear(&broker).await.orders_in_order();
+    let versions = witness::hear_all(&broker, 3 * ORDERS).await.orders_in_order();
     assert!(versions.len() == ORDERS && versions.values().all(|last| *last == 3), "{versions:?}");
     assert_eq!(witness::parked(&broker).await, Vec::<String>::new());
 

@@ -257,7 +257,7 @@ async fn a_kill_between_publishing_and_marking_loses_nothing_and_repeats_nothing
     let twice = receiver.book().counts.iter().filter(|(_, count)| **count > 1).count();
     assert_eq!(twice, 0, "events were told twice");
     assert_eq!(witness::parked(&broker).await, Vec::<String>::new());
-    let heard = witness::hear(&broker).await;
+    let heard = witness::hear_all(&broker, 3 * orders).await;
     let versions = heard.orders_in_order();
     assert!(versions.len() == orders && versions.values().all(|last| *last == 3), "{versions:?}");
     let again = heard.events.len() - heard.ids().len();

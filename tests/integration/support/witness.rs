@@ -1,7 +1,7 @@
 //! An independent consumer: a queue of its own, bound to the exchange to which the program
 //! publishes, and read by nobody but a test.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -19,6 +19,8 @@ use super::private_rabbitmq::PrivateRabbit;
 const QUEUE: &str = "witness";
 /// A message that is in the queue comes much sooner.
 const SILENCE: Duration = Duration::from_secs(3);
+/// A program is dead after fifteen seconds, and it is looked for its events each five.
+const SILENCE_OF_THE_DEAD: Duration = Duration::from_secs(60);
 const PREFETCH_MESSAGES: u16 = 500;
 
 /// What the witness has got, in its order.
@@ -51,16 +53,25 @@ pub async fn call(broker: &mut PrivateRabbit) {
 
 /// Takes what there is, until nothing comes any more.
 pub async fn hear(broker: &PrivateRabbit) -> Testimony {
+    hear_all(broker, 0).await
+}
+
+/// The same, but waits for so many different events: what a killed program has left is published by
+/// another one, once it is known to be dead.
+pub async fn hear_all(broker: &PrivateRabbit, events_expected: usize) -> Testimony {
     let (_connection, channel) = channel(broker).await;
     channel.basic_qos(PREFETCH_MESSAGES, BasicQosOptions::default()).await.expect("limited");
     let consumer =
         channel.basic_consume(QUEUE.into(), "".into(), BasicConsumeOptions::default(), FieldTable::default());
     let mut consumer = consumer.await.expect("consumed");
-    let mut events = Vec::new();
-    while let Ok(Some(message)) = tokio::time::timeout(SILENCE, consumer.next()).await {
+    let (mut events, mut bodies) = (Vec::new(), HashSet::new());
+    loop {
+        let silence = if bodies.len() < events_expected { SILENCE_OF_THE_DEAD } else { SILENCE };
+        let Ok(Some(message)) = tokio::time::timeout(silence, consumer.next()).await else { break };
         let message = message.expect("a message");
         events.push(serde_json::from_slice(&message.data).expect("JSON"));
         message.acker.ack(BasicAckOptions::default()).await.expect("acknowledged");
+        bodies.insert(message.data);
     }
     Testimony { events }
 }
