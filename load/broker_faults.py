@@ -144,10 +144,13 @@ def spread(without, with_fault):
     return ratios[RESAMPLES // 20], ratios[-RESAMPLES // 20]
 
 
+def nothing():
+    """Neither breaks anything nor mends it."""
+
+
 def faults(shop, broker, stranger):
     """What breaks the broker during the load, and what mends it afterwards; and, for comparison, what the start of a
     broker that nobody here uses takes of the processors."""
-    nothing = lambda: None
 
     def fill():
         shop.stop_notifier()
@@ -182,7 +185,7 @@ def window(shop, seconds, act):
 def measure_faults(shop, broker, stranger):
     """Of each fault, round by round: the latencies without it and with it, how many orders were refused, and how the
     backlog drained."""
-    nothing, figures = lambda: None, {}
+    figures = {}
     for number in range(ROUNDS):
         for name, (damage, mend, seconds) in faults(shop, broker, stranger).items():
             seen = {}
