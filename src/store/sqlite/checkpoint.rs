@@ -3,15 +3,20 @@
 //! They are made here, beside the writers. SQLite itself would make them within somebody's commit, who would
 //! wait for thousands of pages to be copied and flushed, every few batches.
 
+use std::fs::File;
+use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use sqlx::{SqliteConnection, SqlitePool};
 
 use super::Turn;
 
-/// From so many pages of 4 KiB on the log is copied. The fewer, the more often a page is copied that the next
+/// From so many pages on the log is copied, 40 MB. The fewer, the more often a page is copied that the next
 /// batch changes again.
-const LOG_PAGES: i64 = 10_000;
+const LOG_PAGES: i64 = 20_000;
+/// How often what has been written meanwhile is copied before everybody has to wait for the rest.
+const ROUNDS: usize = 2;
 const LOOK_PAUSE_MS: u64 = 50;
 const FAILURE_PAUSE_MS: u64 = 1_000;
 
@@ -21,10 +26,25 @@ struct Log {
     copied: i64,
 }
 
+/// A file that is flushed beside SQLite. It is never closed: that would end all locks of the process on the file, those of
+/// SQLite's connections too (<https://www.sqlite.org/howtocorrupt.html>, 2.2).
+pub(super) struct OpenForEver(&'static File);
+
+impl OpenForEver {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self(Box::leak(Box::new(File::open(path)?))))
+    }
+
+    async fn flush(&self) -> io::Result<()> {
+        let file = self.0;
+        tokio::task::spawn_blocking(|| file.sync_data()).await?
+    }
+}
+
 /// Looks after the log until the pool is closed.
-pub(super) async fn keep_log_short(pool: SqlitePool, turn: Turn) {
+pub(super) async fn keep_log_short(pool: SqlitePool, file: OpenForEver, turn: Turn) {
     loop {
-        let pause = match shorten_log(&pool, &turn).await {
+        let pause = match shorten_log(&pool, &file, &turn).await {
             Ok(()) => LOOK_PAUSE_MS,
             Err(sqlx::Error::PoolClosed) => return,
             Err(error) => {
@@ -36,9 +56,9 @@ pub(super) async fn keep_log_short(pool: SqlitePool, turn: Turn) {
     }
 }
 
-async fn shorten_log(pool: &SqlitePool, turn: &Turn) -> Result<(), sqlx::Error> {
+async fn shorten_log(pool: &SqlitePool, file: &OpenForEver, turn: &Turn) -> Result<(), sqlx::Error> {
     let mut connection = pool.acquire().await?;
-    let copied = copy_where_long(&mut connection, turn).await;
+    let copied = copy_where_long(&mut connection, file, turn).await;
     if copied.is_err() {
         // It may have been opened while the disk took no writes: then it would never write.
         connection.close_on_drop();
@@ -46,14 +66,23 @@ async fn shorten_log(pool: &SqlitePool, turn: &Turn) -> Result<(), sqlx::Error> 
     copied
 }
 
-/// Most of it is copied while others write, the rest while nobody does: only then the log starts anew.
-async fn copy_where_long(connection: &mut SqliteConnection, turn: &Turn) -> Result<(), sqlx::Error> {
+/// Most of it is copied and flushed while others write, the rest while nobody does: only then the log starts anew. (SQLite
+/// itself flushes the file once all of the log is copied, and everybody would wait for all of it.)
+async fn copy_where_long(
+    connection: &mut SqliteConnection,
+    file: &OpenForEver,
+    turn: &Turn,
+) -> Result<(), sqlx::Error> {
     let log = checkpoint(connection, "pragma wal_checkpoint(noop)").await?;
-    if log.pages >= LOG_PAGES && log.copied < log.pages {
-        checkpoint(connection, "pragma wal_checkpoint(passive)").await?;
-        let _turn = turn.lock().await;
-        checkpoint(connection, "pragma wal_checkpoint(passive)").await?;
+    if log.pages < LOG_PAGES || log.copied == log.pages {
+        return Ok(());
     }
+    for _ in 0..ROUNDS {
+        checkpoint(connection, "pragma wal_checkpoint(passive)").await?;
+        file.flush().await?;
+    }
+    let _turn = turn.lock().await;
+    checkpoint(connection, "pragma wal_checkpoint(passive)").await?;
     Ok(())
 }
 

@@ -21,6 +21,7 @@ use sqlx::{ConnectOptions, SqlitePool};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::task::JoinSet;
 
+use self::checkpoint::OpenForEver;
 use super::{CONNECT_MS_MAX, OpenError, POOL_CONNECTIONS_MAX, STATEMENT_MS_MAX, StoreError, migrations};
 
 /// Up to 3.51.2 SQLite can corrupt a WAL that is reset while it is read.
@@ -28,6 +29,9 @@ const VERSION_MIN: (u32, u32, u32) = (3, 51, 3);
 /// What the writing connection keeps of the file: the indexes over users and SKUs, which orders hit
 /// anywhere, else are read from the disk's cache page by page. Negative: in KiB.
 const WRITER_CACHE: &str = "-65536";
+/// In bytes, of a new file. A commit writes each page that it has changed as a whole: a batch of thirty orders, some ninety.
+/// Smaller ones make the log's index longer and the trees higher.
+const PAGE_BYTES: u32 = 2_048;
 
 /// The result code of a write on a connection that cannot write.
 const READ_ONLY: &str = "8";
@@ -90,8 +94,9 @@ impl Sqlite {
             return Err(OpenError::SqliteTooOld(version));
         }
         let turn = Turn::default();
+        let file = OpenForEver::open(options.get_filename()).map_err(|error| unreachable(error.into()))?;
         let mut checkpoints = JoinSet::new();
-        checkpoints.spawn(checkpoint::keep_log_short(pool.clone(), Turn::clone(&turn)));
+        checkpoints.spawn(checkpoint::keep_log_short(pool.clone(), file, Turn::clone(&turn)));
         Ok(Self { pool, options, turn, _checkpoints: checkpoints })
     }
 
@@ -129,6 +134,7 @@ impl Writing<'_> {
 fn options(url: &str) -> Result<SqliteConnectOptions, OpenError> {
     let options = SqliteConnectOptions::from_str(url)
         .map_err(|source| unreachable(url, source))?
+        .page_size(PAGE_BYTES)
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(Duration::from_millis(STATEMENT_MS_MAX))
         // They are made beside the writers.
