@@ -19,7 +19,7 @@ use super::private_rabbitmq::PrivateRabbit;
 const QUEUE: &str = "witness";
 /// A message that is in the queue comes much sooner.
 const SILENCE: Duration = Duration::from_secs(3);
-/// A program is dead after fifteen seconds, and it is looked for its events each five.
+/// A program is taken for dead after fifteen seconds, and what it left is looked for every five.
 const SILENCE_OF_THE_DEAD: Duration = Duration::from_secs(60);
 const PREFETCH_MESSAGES: u16 = 500;
 
