@@ -15,13 +15,13 @@ CONNECTIONS = 64
 MANY_CONNECTIONS = 512
 # A loop is open only while a connection is free at each intended start: 64 are all taken when a flush takes long.
 OPEN_CONNECTIONS = 256
-USER_URL = "/carts/user-[0-9]{5}"  # 100,000 users
 
 
 class Bench:
     def __init__(self, folder, quick):
         self.folder = folder
         self.rounds, self.seconds = (3, 2) if quick else (5, 8)
+        self.users, self.user_url = (10_000, "/carts/user-0[0-9]{4}") if quick else (USERS, "/carts/user-[0-9]{5}")
         self.waiting_orders, self.old_orders, self.due_orders, self.purchases = (
             (200_000, 200_000, 10_000, 3_000) if quick else (1_000_000, 10_000_000, 100_000, 15_000))
         self.due_after, self.due_seconds = (5, 6) if quick else (20, 60)
@@ -88,13 +88,15 @@ def orders(bench):
         script: max(bench.pgbench_clients, key=lambda clients: pgbench("baseline", script, bench.seconds, clients)["rate"])
         for script in ("uniform", "hot", "uniform_statements", "hot_statements")}
     bench.notes["clients"] = best
-    hot = bench.folder / "hot.bodies"
+    bodies, hot = bench.folder / "uniform.bodies", bench.folder / "hot.bodies"
     baseline = lambda script: pgbench("baseline", script, bench.seconds, best[script])
     bench.interleaved({
         STATEMENTS: lambda: baseline("uniform_statements"),
         STATEMENTS_HOT: lambda: baseline("hot_statements"),
         BASE: lambda: baseline("uniform"),
         UNIFORM: lambda: bench.uniform(server),
+        UNKEYED: lambda: wrk(server, bench.seconds, CONNECTIONS, bodies, "none"),
+        KEYED: lambda: wrk(server, bench.seconds, CONNECTIONS, bodies, "half"),
         BASE_HOT: lambda: baseline("hot"),
         HOT: lambda: oha(server, bench.seconds, CONNECTIONS, "/orders", bodies=hot),
         SQLITE: lambda: bench.uniform(sqlite),
@@ -102,11 +104,6 @@ def orders(bench):
         LIVEZ_MANY: lambda: oha(server, bench.seconds, MANY_CONNECTIONS, "/livez"),
         BASE_ALONE: lambda: pgbench("baseline", "uniform", bench.seconds, 1),
         ALONE: lambda: bench.uniform(server, connections=1),
-    })
-    bodies = bench.folder / "uniform.bodies"
-    bench.interleaved({
-        UNKEYED: lambda: wrk(server, bench.seconds, CONNECTIONS, bodies, "none"),
-        KEYED: lambda: wrk(server, bench.seconds, CONNECTIONS, bodies, "half"),
     })
     before = server.metrics()
     bench.uniform(server)
@@ -136,17 +133,17 @@ def open_loop(bench, server):
 
 
 def carts(bench):
-    """P6 and P7, and P8 beside P1: 100,000 users with three lines each."""
+    """P6 and P7, and P8 beside P1: users with three lines each."""
     bench.end(bench.server("carts"))
-    psql("carts", "-v", f"users={USERS}", "-f", str(LOAD / "carts.sql"))
+    psql("carts", "-v", f"users={bench.users}", "-f", str(LOAD / "carts.sql"))
     server = bench.server("carts", f"{POSTGRES}/carts")
     # Each once, so that all of them are in memory, as they are in a shop that has run for a while.
-    visit(server, 16, [f"/carts/user-{number:05}" for number in range(USERS)])
+    visit(server, 16, [f"/carts/user-{number:05}" for number in range(bench.users)])
     add = ["-m", "POST", "-T", "application/json", "-d", '{"sku": "S00001", "count": 1}', "--rand-regex-url"]
     bench.interleaved({
         LIVEZ: lambda: oha(server, bench.seconds, CONNECTIONS, "/livez"),
-        CART: lambda: oha(server, bench.seconds, CONNECTIONS, USER_URL, "--rand-regex-url"),
-        ADD: lambda: oha(server, bench.seconds, CONNECTIONS, USER_URL + "/items", *add),
+        CART: lambda: oha(server, bench.seconds, CONNECTIONS, bench.user_url, "--rand-regex-url"),
+        ADD: lambda: oha(server, bench.seconds, CONNECTIONS, bench.user_url + "/items", *add),
         UNIFORM + ", beside purchases": lambda: bench.uniform(server),
         PURCHASES: lambda: replay(server, 300, CONNECTIONS),
     })
