@@ -1,6 +1,6 @@
 //! How many allocations an order costs, from its request to its answer and on to its notification.
 //!
-//! The count is the same on a busy machine and on an idle one, and so tells of a slower path where a
+//! The count is nearly the same on a busy machine and on an idle one, and so tells of a slower path where a
 //! time could not. What it is for and how it is moved: `load/RESULTS.md`, "The guard".
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]

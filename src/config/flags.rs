@@ -4,9 +4,9 @@
 use std::path::PathBuf;
 
 /// What is said of those that have none, below the flags.
-pub const WITHOUT_FLAG: &str = "AMQP_URL and PRODUCT_SERVICE_TOKEN hold secrets, which others could read from a command \
-line: they have no flags, nor have the settings of webhook and e-mail. Set them in the environment, in .env or in the \
-settings file; config.example.yaml has all of them.";
+pub const WITHOUT_FLAG: &str = "AMQP_URL, PRODUCT_SERVICE_TOKEN, PRODUCT_SERVICE_CALLS_PER_SECOND and the settings of \
+webhook and e-mail have no flags. Set them in the environment, in .env or in the settings file (config.example.yaml has all \
+of them); there, too, belongs a DATABASE_URL with a password, for others can read a command line.";
 
 /// What every command takes.
 #[derive(Debug, Clone, Default, clap::Args)]
