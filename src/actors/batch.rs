@@ -49,15 +49,17 @@ pub(super) struct Batch {
     pub resources: Resources,
     pub entries: Vec<Entry>,
     pub to_refresh: Vec<Sku>,
+    /// The writer's last event that the relay has published.
+    pub published: i64,
     pub stock_keeper: Option<Recipient<Settled>>,
 }
 
-/// How a batch ended.
-pub(super) enum Ended {
-    /// The next batch can be written at once, and its outcomes be told while the database works on it.
-    Ready(Box<dyn Writer>, Outcomes),
-    /// Another process has taken over this writer's place.
-    Replaced,
+/// After a batch: the next one can be written at once, and the outcomes of this one be told while the database works on it.
+pub(super) struct Ended {
+    pub writer: Box<dyn Writer>,
+    pub outcomes: Outcomes,
+    /// The published event that the writer's row has now; `None` where the row was not written.
+    pub kept: Option<i64>,
 }
 
 /// What became of a batch, to be told to everybody whom it concerns.
@@ -79,7 +81,8 @@ enum Attempt {
 }
 
 impl Batch {
-    pub async fn run(mut self, writer: Box<dyn Writer>) -> Ended {
+    /// `None` where another process has taken over this writer's place.
+    pub async fn run(mut self, writer: Box<dyn Writer>) -> Option<Ended> {
         let started = Instant::now();
         let changes: Vec<Change>;
         let answers: Vec<Answer>;
@@ -91,9 +94,12 @@ impl Batch {
             attempt => attempt,
         };
         metrics::histogram!("loms_batch_seconds").record(started.elapsed());
+        let mut kept = None;
         let (writer, outcomes) = match attempt {
             Attempt::Done(writer, verdicts) => {
                 self.resources.health.failing.store(false, Ordering::Relaxed);
+                // One that comes alone and is refused is rolled back, and the writer's row with it.
+                kept = (!matches!(verdicts[..], [Verdict::Refused(_)])).then_some(self.published);
                 let (writer, settled) = self.settle(writer, &changes, &verdicts).await;
                 let steps = changes.iter().zip(&verdicts).filter_map(written_step).collect();
                 let answers = answers.into_iter().zip(changes).zip(verdicts);
@@ -105,18 +111,20 @@ impl Batch {
                 let entries = changes.into_iter().zip(answers).map(|(change, answer)| Entry { change, answer });
                 (writer, Outcomes::of_refusal(entries.collect(), !self.to_refresh.is_empty(), self.stock_keeper))
             }
-            Attempt::Replaced => return Ended::Replaced,
+            Attempt::Replaced => return None,
         };
         if let Some(writer) = writer {
-            return Ended::Ready(writer, outcomes);
+            return Some(Ended { writer, outcomes, kept });
         }
         // The database may be away for long: nobody waits for its return.
         outcomes.tell(&self.resources.lease);
-        self.resources.reopen().await.map_or(Ended::Replaced, |writer| Ended::Ready(writer, Outcomes::default()))
+        let writer = self.resources.reopen().await?;
+        Some(Ended { writer, outcomes: Outcomes::default(), kept })
     }
 
     async fn attempt(&self, mut writer: Box<dyn Writer>, changes: &[Change]) -> Attempt {
         let batch = writer.last_batch() + 1;
+        writer.keep_published(self.published);
         match writer.write(changes, self.resources.clock.now()).await {
             Ok(verdicts) => Attempt::Done(writer, verdicts),
             Err(WriteError::Replaced) => Attempt::Replaced,

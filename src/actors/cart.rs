@@ -8,7 +8,7 @@ use std::time::Duration;
 use actix::prelude::*;
 
 use crate::domain::cart::{self, Command, Edit, Rejection};
-use crate::domain::{UserId, order};
+use crate::domain::{UserId, order, stock};
 use crate::store::{Change, Keyed, Refused};
 
 use super::directory::{Leave, Resident};
@@ -201,7 +201,10 @@ async fn edit_durably(
     for _ in 0..ATTEMPTS_MAX {
         let term = core.lease.term();
         let held = known(&core, &user, &shown).await?;
-        let Some(edit) = held.decide(command.clone())? else { return Ok(held) };
+        let Some(edit) = held.decide(command.clone())? else {
+            still_covered(&core, &command).await?;
+            return Ok(held);
+        };
         let mut cart = cart::Cart::clone(&held);
         cart.apply(edit.clone());
         let to_cover = match &edit {
@@ -234,6 +237,15 @@ async fn edit_durably(
         }
     }
     Err(Failure::Unavailable.into())
+}
+
+/// Where a count is set that the cart has already, nothing is written; the stock must cover it all the same.
+async fn still_covered(core: &Core, command: &Command) -> Result<(), EditError> {
+    let Command::Set { sku, count } = command else { return Ok(()) };
+    let skus = [sku.clone()];
+    let shelves = core.read(move |store| async move { store.shelves(&skus).await }).await?;
+    let available = stock::available(&shelves.into_iter().map(|(_, shelf)| shelf).collect::<Vec<_>>());
+    if available < count.units() { Err(EditError::OutOfStock { available }) } else { Ok(()) }
 }
 
 async fn purchase_durably(

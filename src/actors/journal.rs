@@ -46,12 +46,14 @@ pub struct Journal {
     /// `None` while a batch is in flight.
     writer: Option<Box<dyn Writer>>,
     in_flight_since: Instant,
+    /// When the writer's row was last written: a change that comes alone and is refused leaves it as it was.
+    row_written_at: Instant,
     /// Whether it is a stock edit.
     edits_stock: bool,
     resources: Resources,
     stock_keeper: Option<Recipient<Settled>>,
     relay: Option<Recipient<Committed>>,
-    /// The last event that the relay has published, and the one that the last batch kept.
+    /// The last event that the relay has published, and the one that the writer's row has.
     published: i64,
     published_kept: i64,
     closing: Option<oneshot::Sender<()>>,
@@ -113,6 +115,7 @@ impl Journal {
             to_refresh: Vec::new(),
             writer: Some(writer),
             in_flight_since: Instant::now(),
+            row_written_at: Instant::now(),
             edits_stock: false,
             resources: Resources { store, clock, identity, health, lease: lease.clone() },
             stock_keeper: None,
@@ -133,15 +136,14 @@ impl Journal {
     }
 
     fn start_batch(&mut self, context: &mut Context<Self>) {
-        let Some(mut writer) = self.writer.take() else { return };
-        writer.keep_published(self.published);
-        self.published_kept = self.published;
+        let Some(writer) = self.writer.take() else { return };
         let entries = self.next_entries();
         self.edits_stock = entries.iter().any(|entry| matches!(entry.change, Change::StockEdited { .. }));
         let batch = Batch {
             resources: self.resources.clone(),
             entries,
             to_refresh: std::mem::take(&mut self.to_refresh),
+            published: self.published,
             stock_keeper: self.stock_keeper.clone(),
         };
         self.in_flight_since = Instant::now();
@@ -149,11 +151,14 @@ impl Journal {
     }
 
     /// The next batch goes first: while the database works on it, there is time to tell the outcomes of this one.
-    fn go_on(&mut self, ended: Ended, context: &mut Context<Self>) {
-        let Ended::Ready(writer, mut outcomes) = ended else {
+    fn go_on(&mut self, ended: Option<Ended>, context: &mut Context<Self>) {
+        let Some(Ended { writer, mut outcomes, kept }) = ended else {
             tracing::error!("another process has taken over this writer's place; this one ends");
             return context.stop();
         };
+        if let Some(published) = kept {
+            (self.row_written_at, self.published_kept) = (Instant::now(), published);
+        }
         self.inform(&*writer, outcomes.take_steps());
         self.writer = Some(writer);
         self.resources.health.available.store(true, Ordering::Relaxed);
@@ -170,7 +175,14 @@ impl Journal {
         }
     }
 
+    /// Whoever has stopped waiting was told that nobody knows: what is not written for him makes room for those who
+    /// wait. So no more wait than may be under way.
     fn next_entries(&mut self) -> Vec<Entry> {
+        let given_up = self.waiting.iter().take_while(|entry| entry.answer.is_closed()).count();
+        if given_up > 0 {
+            let given_up = self.waiting.drain(..given_up).collect();
+            Outcomes::of_refusal(given_up, false, self.stock_keeper.clone()).tell(&self.resources.lease);
+        }
         let mut entries = Vec::with_capacity(self.waiting.len().min(BATCH_CHANGES_MAX));
         let mut rows = 0;
         while let Some(entry) = self.waiting.front() {
@@ -193,7 +205,8 @@ impl Journal {
         let waited = self.in_flight_since.elapsed();
         let outage_ms = if self.edits_stock { EDIT_MS_MAX } else { OUTAGE_MS_MAX };
         if self.writer.is_some() {
-            if waited > Duration::from_millis(HEARTBEAT_MS) || self.published != self.published_kept {
+            let is_silent = self.row_written_at.elapsed() > Duration::from_millis(HEARTBEAT_MS);
+            if is_silent || self.published != self.published_kept {
                 self.start_batch(context);
             }
         } else if waited > Duration::from_millis(outage_ms) || !self.resources.health.available.load(Ordering::Relaxed)

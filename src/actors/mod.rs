@@ -129,7 +129,8 @@ impl Core {
     /// [`NotWritten`].
     pub async fn write_covered(&self, line: Line, change: Change) -> Result<Written, NotWritten> {
         let (answer, answered) = oneshot::channel();
-        let edit = stock_keeper::EditCart { line, change, answer };
+        let writes_alone = self.lease.term().is_some();
+        let edit = stock_keeper::EditCart { line, writes_alone, change, answer };
         self.stock_keeper.try_send(edit).map_err(|_| Failure::Overloaded)?;
         answer_in_time(answered).await
     }

@@ -16,11 +16,14 @@ use tokio::sync::oneshot;
 
 use crate::clock::Clock;
 use crate::domain::order::Order;
-use crate::domain::{EventId, Offer, OrderEvent, Step, Time};
+use crate::domain::{EventId, OrderEvent, Step};
 use crate::notifications::{Outlet, OutletError};
-use crate::store::{Store, StoreError, in_time};
+use crate::store::Store;
 
 use super::journal::{self, Journal};
+
+mod window;
+use window::{RelayError, Relayed, Taken, hand_over, hand_over_abandoned, hand_over_fresh};
 
 /// How many committed events are kept in memory; past it they are read again when their turn comes.
 const FRESH_EVENTS_MAX: usize = 20_000;
@@ -98,31 +101,6 @@ enum Turn {
     Held,
     /// The dead writers'.
     Adopted,
-}
-
-/// What an attempt to hand events over has come to.
-struct Relayed {
-    outlet: Box<dyn Outlet>,
-    result: Result<Taken, RelayError>,
-}
-
-enum Taken {
-    /// This writer's events up to that one.
-    Own(EventId),
-    /// A window of what each dead writer left; or there is nothing to be had of them now.
-    Adopted { some: bool },
-}
-
-#[derive(Debug, thiserror::Error)]
-enum RelayError {
-    #[error(transparent)]
-    Outlet(#[from] OutletError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error("the event after {0} was committed, but is not there")]
-    Missing(EventId),
-    #[error("the event {0} waits for what another writer has to tell of the same order")]
-    Held(EventId),
 }
 
 impl OutboxRelay {
@@ -213,7 +191,9 @@ impl OutboxRelay {
             Ok(Taken::Adopted { some }) => {
                 self.last_turn = Turn::Adopted;
                 self.adopt_due |= some;
-                if last_turn == Turn::Held && !some {
+                if some {
+                    self.succeed();
+                } else if last_turn == Turn::Held {
                     self.rest(context);
                 }
             }
@@ -221,9 +201,7 @@ impl OutboxRelay {
                 self.published = taken;
                 // Where the mailbox is full the next one comes in its place.
                 let _ = self.journal.try_send(journal::Published(taken.seq));
-                self.pause_ms = RETRY_PAUSE_MS.0;
-                self.window_events = WINDOW_EVENTS.1.min(2 * self.window_events);
-                self.backlog.failing.store(false, Ordering::Relaxed);
+                self.succeed();
             }
             Err(error) => {
                 // Some of what comes next may have been taken.
@@ -248,6 +226,13 @@ impl OutboxRelay {
         self.pump(context);
     }
 
+    /// The outlet has taken a window: the next may be larger.
+    fn succeed(&mut self) {
+        self.pause_ms = RETRY_PAUSE_MS.0;
+        self.window_events = WINDOW_EVENTS.1.min(2 * self.window_events);
+        self.backlog.failing.store(false, Ordering::Relaxed);
+    }
+
     fn rest(&mut self, context: &mut Context<Self>) {
         self.resting = true;
         context.run_later(Duration::from_millis(self.pause_ms), |relay, context| {
@@ -265,9 +250,8 @@ impl OutboxRelay {
     fn adopt_now(&mut self, context: &mut Context<Self>) {
         let Some(outlet) = self.outlet.take() else { return };
         self.adopt_due = false;
-        let relayed =
-            hand_over_abandoned(self.resources.store(), outlet, self.resources.clock.now(), self.published.writer);
-        self.relay(relayed, context);
+        let (now, own, window) = (self.resources.clock.now(), self.published.writer, self.window_events);
+        self.relay(hand_over_abandoned(self.resources.store(), outlet, now, own, window), context);
     }
 
     fn close_if_asked(&mut self, context: &mut Context<Self>) {
@@ -289,75 +273,6 @@ impl Resources {
     fn store(&self) -> Arc<dyn Store> {
         Arc::clone(&self.store)
     }
-}
-
-async fn hand_over_fresh(
-    store: Arc<dyn Store>,
-    mut outlet: Box<dyn Outlet>,
-    after: EventId,
-    events: Vec<OrderEvent>,
-) -> Relayed {
-    let taken = deliver(&*store, &mut *outlet, &events, Offer::First).await;
-    Relayed { outlet, result: own(taken, after) }
-}
-
-/// One window of this writer's events, as the database has them.
-async fn hand_over(store: Arc<dyn Store>, mut outlet: Box<dyn Outlet>, after: EventId, window_events: u32) -> Relayed {
-    let taken = hand_over_window(&*store, &mut *outlet, after, window_events).await;
-    Relayed { outlet, result: own(taken, after) }
-}
-
-fn own(taken: Result<Option<EventId>, RelayError>, after: EventId) -> Result<Taken, RelayError> {
-    taken?.map(Taken::Own).ok_or(RelayError::Missing(after))
-}
-
-async fn hand_over_window(
-    store: &dyn Store,
-    outlet: &mut dyn Outlet,
-    after: EventId,
-    window_events: u32,
-) -> Result<Option<EventId>, RelayError> {
-    let events = in_time(store.events_after(after, window_events)).await?;
-    deliver(store, outlet, &events, Offer::Again).await
-}
-
-/// What happens to an order is told in its order, whoever has written it: an event is held until those
-/// of other writers before it are published, and holds those behind it. Gives the last that was taken.
-async fn deliver(
-    store: &dyn Store,
-    outlet: &mut dyn Outlet,
-    events: &[OrderEvent],
-    offer: Offer,
-) -> Result<Option<EventId>, RelayError> {
-    let Some(first) = events.first() else { return Ok(None) };
-    let ready = &events[..in_time(store.ready(events)).await?];
-    let Some(last) = ready.last() else { return Err(RelayError::Held(first.id)) };
-    outlet.deliver(ready, offer).await?;
-    Ok(Some(last.id))
-}
-
-/// One window of what each dead writer left. Before the next it is looked again who is dead, for a process that took the
-/// place of one tells the rest itself.
-async fn hand_over_abandoned(store: Arc<dyn Store>, mut outlet: Box<dyn Outlet>, now: Time, own: i32) -> Relayed {
-    let result = adopt(&*store, &mut *outlet, now, own).await.map(|some| Taken::Adopted { some });
-    Relayed { outlet, result }
-}
-
-async fn adopt(store: &dyn Store, outlet: &mut dyn Outlet, now: Time, own: i32) -> Result<bool, RelayError> {
-    let mut some = false;
-    for cursor in in_time(store.abandoned(now, own)).await? {
-        match hand_over_window(store, outlet, cursor, WINDOW_EVENTS.1).await {
-            Ok(Some(last)) => {
-                in_time(store.mark_published(last)).await?;
-                tracing::info!(writer.id = last.writer, event.seq = last.seq, "handed on what a dead writer left");
-                some = true;
-            }
-            // Another one may free it.
-            Ok(None) | Err(RelayError::Held(_)) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(some)
 }
 
 impl Actor for OutboxRelay {

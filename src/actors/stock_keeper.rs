@@ -10,22 +10,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use foldhash::{HashMap, HashMapExt};
+use foldhash::{HashMap, HashMapExt, HashSet};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::domain::Sku;
 use crate::domain::cart::Line;
 use crate::domain::order::{Order, Status};
 use crate::domain::stock::{self, Allocation, Shelf, Shortage};
+use crate::domain::{Sku, WarehouseId};
 use crate::store::{Change, Keyed, Refused, ShelfDelta};
 
 use super::journal::{self, Journal};
 use super::{Answer, COMMANDS_UNDER_WAY_MAX, Failure, NotWritten};
 
-/// A shortage is believed where the shelves were read from the database this recently: another
-/// process may have put goods there.
-const SHORTAGE_AGE_MS_MAX: u64 = 100;
+/// What another process may have changed is believed where the shelves were read from the database this recently: a
+/// shortage, for goods may have been put there; for a cart that nothing is reserved for, plenty too while others sell.
+const SHELVES_AGE_MS_MAX: u64 = 100;
 
 pub struct StockKeeper {
     shelves: HashMap<Sku, Shelves>,
@@ -61,6 +61,8 @@ pub struct Place {
 #[rtype(result = "()")]
 pub struct EditCart {
     pub line: Line,
+    /// No other process takes from the shelves.
+    pub writes_alone: bool,
     pub change: Change,
     pub answer: Answer,
 }
@@ -152,20 +154,21 @@ impl StockKeeper {
 
     fn edit_cart(&mut self, edit: EditCart, asked_at: Instant) {
         let available = stock::available(self.shelves_of(&edit.line.sku));
-        if available >= edit.line.count.units() {
+        let is_covered = available >= edit.line.count.units();
+        if !(is_covered && edit.writes_alone) && self.read_again([&edit.line.sku], asked_at) {
+            self.undecided.push((asked_at, Question::EditCart(edit)));
+        } else if is_covered {
             self.hand_over(edit.change, edit.answer);
-        } else if !self.read_again([&edit.line.sku], asked_at) {
+        } else {
             let refused = Refused::NotCovered { available };
             let _ = edit.answer.send(Err(NotWritten::Refused { refused, change: Box::new(edit.change) }));
-        } else {
-            self.undecided.push((asked_at, Question::EditCart(edit)));
         }
     }
 
     /// Whether these SKUs' shelves will be read again, because what is known of them was too old when the question
     /// came.
     fn read_again<'a>(&self, skus: impl IntoIterator<Item = &'a Sku>, asked_at: Instant) -> bool {
-        let age_max = Duration::from_millis(SHORTAGE_AGE_MS_MAX);
+        let age_max = Duration::from_millis(SHELVES_AGE_MS_MAX);
         let old = |sku: &&Sku| {
             let read_at = self.shelves.get(*sku).and_then(|shelves| shelves.read_at);
             read_at.is_none_or(|read_at| read_at + age_max < asked_at)
@@ -189,16 +192,20 @@ impl StockKeeper {
                 shelf.reserved += delta.reserved;
             }
         }
+        if let Some((read_at, skus)) = &settled.refreshed {
+            let there: HashSet<(&Sku, WarehouseId)> =
+                settled.shelves.iter().map(|(sku, shelf)| (sku, shelf.warehouse)).collect();
+            for sku in skus {
+                let shelves = self.shelves.entry(sku.clone()).or_default();
+                shelves.forget_where(|warehouse| !there.contains(&(sku, warehouse)));
+                shelves.read_at = Some(*read_at);
+            }
+        }
         for (sku, shelf) in settled.shelves {
             self.shelves.entry(sku).or_default().see(shelf);
         }
         if settled.refreshed.is_none() && !settled.unread {
             return;
-        }
-        if let Some((read_at, skus)) = settled.refreshed {
-            for sku in skus {
-                self.shelves.entry(sku).or_default().read_at = Some(read_at);
-            }
         }
         for (asked_at, question) in std::mem::take(&mut self.undecided) {
             match question {
@@ -226,6 +233,16 @@ impl StockKeeper {
 }
 
 impl Shelves {
+    /// Forgets shelves that the database no longer has, where nothing is under way to them.
+    fn forget_where(&mut self, is_gone: impl Fn(WarehouseId) -> bool) {
+        for at in (0..self.shelves.len()).rev() {
+            if self.under_way[at] == 0 && is_gone(self.shelves[at].warehouse) {
+                self.shelves.remove(at);
+                self.under_way.remove(at);
+            }
+        }
+    }
+
     /// Takes over what the database has; what is under way to it comes on top.
     fn see(&mut self, shelf: Shelf) {
         match self.shelves.binary_search_by_key(&shelf.warehouse, |known| known.warehouse) {

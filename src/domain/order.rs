@@ -173,14 +173,17 @@ impl Order {
         }
     }
 
-    /// `None` where it is cancelled already.
+    /// `None` where it is cancelled already. Whoever asks at or after its deadline is late: it has expired.
     ///
     /// # Errors
     /// [`Rejection::WrongStatus`] for a failed or payed order.
     pub fn cancel(&self, now: Time) -> Result<Option<Transition>, Rejection> {
         match self.status {
             Status::Cancelled => Ok(None),
-            Status::AwaitingPayment => Ok(Some(self.transition(Status::Cancelled, now, Some(CANCELLED_ON_REQUEST)))),
+            Status::AwaitingPayment => {
+                let on_request = || self.transition(Status::Cancelled, now, Some(CANCELLED_ON_REQUEST));
+                Ok(Some(self.expire(now).unwrap_or_else(on_request)))
+            }
             status => Err(Rejection::WrongStatus(status)),
         }
     }
@@ -289,6 +292,10 @@ mod tests {
         assert_eq!(cancelled.cancel(now), Ok(None));
         assert_eq!(cancelled.pay(now), Err(Rejection::WrongStatus(Status::Cancelled)));
         assert_eq!(cancelled.clone().as_placed(), order());
+
+        let due = order();
+        let cancel = due.cancel(due.expires_at).expect("allowed").expect("a change");
+        assert_eq!(cancel.reason.as_deref(), Some(PAYMENT_TIMEOUT), "whoever asks then asks too late");
     }
 
     #[test]

@@ -12,13 +12,14 @@ use crate::actors::{self, ATTEMPTS_MAX, Failure};
 use crate::domain::cart::{self, Command};
 use crate::domain::ids::{Invalid, plain_number};
 use crate::domain::{Count, Sku, UserId};
-use crate::products::{Product, ProductError};
 use crate::store::{Keyed, Outcome, PriceTags};
 
 use super::idempotency::{KeyHeader, key_of, once};
 use super::orders::{draft, placed_response, replay_order};
 use super::problem::Problem;
-use super::refusals::{BadBody, BadValue, BadValueOrKey, LongBody, NothingToBuy, OutOfStock, UnknownSku, Unserved};
+use super::refusals::{
+    AnotherSite, BadBody, BadValue, BadValueOrKey, LongBody, NothingToBuy, OutOfStock, UnknownSku, Unserved,
+};
 use super::request::{self, AnyBody, JsonBody};
 use super::shown_cart::{
     CartBody, Priced, cart_response, changed_cart_response, products_of, tagged_cart_response, total,
@@ -109,7 +110,7 @@ pub async fn set_item(
 
 /// Removes units of a SKU from a cart, or the whole line.
 #[utoipa::path(tag = "Checkout", params(("user" = inline(UserId), Path), ("sku" = inline(Sku), Path), Removal),
-    responses((status = 200, body = CartBody), Unserved, BadValue))]
+    responses((status = 200, body = CartBody), Unserved, AnotherSite, BadValue))]
 #[delete("/carts/{user}/items/{sku}")]
 pub async fn remove_item(
     api: Shared,
@@ -143,7 +144,7 @@ pub async fn show_cart(api: Shared, path: web::Path<String>) -> Result<HttpRespo
 }
 
 /// Empties a cart.
-#[utoipa::path(tag = "Checkout", params(("user" = inline(UserId), Path)), responses((status = 204), Unserved, BadValue))]
+#[utoipa::path(tag = "Checkout", params(("user" = inline(UserId), Path)), responses((status = 204), Unserved, AnotherSite, BadValue))]
 #[delete("/carts/{user}")]
 pub async fn empty_cart(api: Shared, path: web::Path<String>) -> Result<HttpResponse, Problem> {
     let user = request::user(&path)?;
@@ -239,25 +240,6 @@ pub async fn purchase_cart(api: &Api, user: &UserId, key: Option<Keyed>) -> Resu
         }
     }
     Err(PlaceError::CartChanged.into())
-}
-
-/// # Errors
-/// 404 naming the product that is not there, 503 where ProductService is away.
-pub async fn products<'a, I>(api: &Api, skus: impl Fn() -> I) -> Result<Vec<Product>, Problem>
-where
-    I: Iterator<Item = &'a Sku>,
-{
-    let error = match api.products.get_all(skus()).await {
-        Ok(products) => return Ok(products),
-        Err(error) => error,
-    };
-    if error == ProductError::Unknown
-        && let Ok(found) = api.products.get_each(skus().cloned().collect()).await
-        && let Some((sku, _)) = skus().zip(&found).find(|(_, product)| product.is_none())
-    {
-        return Err(Problem::unknown_sku(sku));
-    }
-    Err(Problem::products_unavailable())
 }
 
 /// # Errors

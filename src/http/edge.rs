@@ -7,7 +7,7 @@ use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::QueryPayloadError;
 use actix_web::http::Method;
-use actix_web::http::header::{ALLOW, HeaderValue};
+use actix_web::http::header::{ALLOW, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, HttpRequest, HttpResponse, ResponseError};
 
@@ -24,7 +24,10 @@ use super::routes::Methods;
 /// Addresses that answer under any load.
 const ALWAYS_ADMITTED: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 
-/// Takes HEAD as GET, of whose answer only the head is sent. Refuses paths that cannot be read, and more requests than
+/// In which a browser says whether the page that asks is another website's.
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Takes HEAD as GET, of whose answer only the head is sent. Refuses paths that cannot be read, changes that another website asks for, and more requests than
 /// may be under way: at once, so that nobody queues for an answer that comes too late. While the program stops, refuses all.
 pub async fn admit<B: MessageBody + 'static>(
     mut request: ServiceRequest,
@@ -35,6 +38,9 @@ pub async fn admit<B: MessageBody + 'static>(
     let _answering = request.conn_data::<Rc<Turn>>().map(Turn::answer);
     if decoded(request.uri().path()).is_none() {
         return Err(Problem::unreadable("the path has a bad percent-encoding").into());
+    }
+    if is_a_change_from_another_site(&request) {
+        return Err(Problem::of_another_site().into());
     }
     // The span that the request's log lines stand in: few fields, for it is made for every request.
     let span = tracing::info_span!("request", http.method = request.method().as_str(), http.path = request.path());
@@ -56,6 +62,12 @@ pub async fn admit<B: MessageBody + 'static>(
     // Whoever reads the body gives the place back meanwhile.
     request.extensions_mut().insert(admission.request());
     next.call(request).instrument(span).await
+}
+
+/// Whoever has any website open in a browser on this machine, or behind a proxy that knows him, must not buy, cancel or
+/// count stock by it. What only looks is left alone: a browser shows its answer to nobody else.
+fn is_a_change_from_another_site(request: &ServiceRequest) -> bool {
+    !request.method().is_safe() && request.headers().get(SEC_FETCH_SITE).is_some_and(|site| site == "cross-site")
 }
 
 /// What no handler answers: which methods a known address takes, another one, or nothing at all.

@@ -13,10 +13,11 @@ use crate::actors::order::{Command, Order, Place, Placed};
 use crate::domain::ids::plain_number;
 use crate::domain::order::{self, Item, Status};
 use crate::domain::{Count, LINES_MAX, OrderId, Sku, UserId};
+use crate::products::Product;
 use crate::store::{Keyed, OrderFilter, Outcome};
 
 use super::answer::{json, rfc3339};
-use super::carts::{NewItem, products};
+use super::carts::NewItem;
 use super::idempotency::{KeyHeader, key_of, once};
 use super::problem::Problem;
 use super::refusals::{
@@ -232,15 +233,13 @@ pub fn merge(items: Vec<(Sku, Count)>) -> Result<Vec<(Sku, Count)>, Problem> {
 /// 404 for an unknown SKU, 503 where ProductService or the database is away, 422 for a total that
 /// cannot be counted.
 pub async fn draft(api: &Api, user: &UserId, lines: Vec<(Sku, Count)>) -> Result<Arc<order::Order>, Problem> {
-    let products = products(api, || lines.iter().map(|(sku, _)| sku)).await?;
-    let item = |((sku, count), product): ((Sku, Count), crate::products::Product)| Item {
-        sku,
-        name: product.name,
-        price: product.price,
-        count,
-        allocations: Vec::new(),
-    };
-    let items = lines.into_iter().zip(products).map(item).collect();
+    let products = api.products.get_each(lines.iter().map(|(sku, _)| sku)).await;
+    let products = products.map_err(|_| Problem::products_unavailable())?;
+    let mut items = Vec::with_capacity(lines.len());
+    for ((sku, count), product) in lines.into_iter().zip(products) {
+        let Product { name, price } = product.ok_or_else(|| Problem::unknown_sku(&sku))?;
+        items.push(Item { sku, name, price, count, allocations: Vec::new() });
+    }
     let id = api.core.order_ids.next().await?;
     let created_at = api.core.clock.now();
     let expires_at = created_at + api.payment_timeout;

@@ -82,7 +82,8 @@ impl Problem {
     pub fn bad_lines(errors: impl IntoIterator<Item = (u64, String)>) -> Self {
         let errors: Vec<Value> =
             errors.into_iter().map(|(line, message)| json!({ "line": line, "message": message })).collect();
-        let detail = format!("nothing was imported: {} lines cannot be taken", errors.len());
+        let detail =
+            format!("nothing was imported; `errors` has the first {} of the lines that cannot be taken", errors.len());
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", "The file has bad lines", detail)
             .with("errors", json!(errors))
     }
@@ -96,6 +97,12 @@ impl Problem {
         let detail = format!("send the body as {expected}{condition}");
         let title = "The body is of another type";
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", title, detail)
+    }
+
+    /// From a page that another website has served.
+    pub fn of_another_site() -> Self {
+        let detail = "a page of another website may not change anything";
+        Self::new(StatusCode::FORBIDDEN, "forbidden", "Not allowed", detail)
     }
 
     pub fn not_found() -> Self {

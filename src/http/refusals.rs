@@ -23,8 +23,13 @@ refusals! {
         "400": "`invalid_request`: the request cannot be read",
         "503": "`overloaded` or `unavailable`"
     }
-    LongBody { "413": "`payload_too_large`: more than 1 MiB" }
+    AnotherSite { "403": "`forbidden`: a browser says that another website's page asks" }
+    LongBody {
+        "403": "`forbidden`: a browser says that another website's page asks",
+        "413": "`payload_too_large`: more than 1 MiB"
+    }
     BadBody {
+        "403": "`forbidden`: a browser says that another website's page asks",
         "413": "`payload_too_large`: more than 1 MiB",
         "415": "`unsupported_media_type`"
     }

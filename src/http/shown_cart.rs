@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::domain::cart::{Cart, Line};
 use crate::domain::money::TotalTooLarge;
 use crate::domain::{Money, UserId};
-use crate::products::{Product, ProductError};
+use crate::products::Product;
 use crate::store::{PriceTag, PriceTags};
 
 use super::Api;
@@ -54,12 +54,7 @@ pub struct Priced {
 /// # Errors
 /// 503 where ProductService is away.
 pub async fn products_of(api: &Api, cart: &Cart) -> Result<Vec<Option<Product>>, Problem> {
-    let skus = || cart.lines().iter().map(|line| &line.sku);
-    let found = match api.products.get_all(skus()).await {
-        Ok(products) => return Ok(products.into_iter().map(Some).collect()),
-        Err(ProductError::Unknown) => api.products.get_each(skus().cloned().collect()).await,
-        Err(error) => Err(error),
-    };
+    let found = api.products.get_each(cart.lines().iter().map(|line| &line.sku)).await;
     found.map_err(|_| Problem::products_unavailable())
 }
 

@@ -21,6 +21,8 @@ pub const BROKER_MS_MAX: u64 = 10_000;
 pub enum BrokerError {
     #[error("the broker does not answer in time")]
     TimedOut,
+    #[error("the broker has an alarm, and takes nothing")]
+    Alarm,
     #[error("the broker failed: {0}")]
     Failed(#[from] lapin::Error),
     /// It has no room, or no queue takes the message.
@@ -51,22 +53,40 @@ impl Broker {
     /// # Errors
     /// [`BrokerError`].
     pub async fn connect(url: &SecretString, name: &str) -> Result<Self, BrokerError> {
+        let broker = Self::open(url, name).await?;
+        broker.prepare().await?;
+        Ok(broker)
+    }
+
+    /// Connects, and no more.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    pub async fn open(url: &SecretString, name: &str) -> Result<Self, BrokerError> {
         limited(async {
             let properties = ConnectionProperties::default().with_connection_name(name.into());
             let connection = Connection::connect(url.expose_secret(), properties).await?;
             let channel = connection.create_channel().await?;
-            topology::declare(&channel).await?;
-            channel.confirm_select(ConfirmSelectOptions::default()).await?;
+            Ok(Self { connection, channel })
+        })
+        .await
+    }
+
+    /// What [`Broker::connect`] does once there is a connection.
+    ///
+    /// # Errors
+    /// [`BrokerError`]; the connection is of no further use.
+    pub async fn prepare(&self) -> Result<(), BrokerError> {
+        limited(async {
+            topology::declare(&self.channel).await?;
+            self.channel.confirm_select(ConfirmSelectOptions::default()).await?;
             // Only now: a queue that is deleted and made anew between a look and its declaration looks as if it had stayed.
-            let is_marked = topology::is_marked(&connection.create_channel().await?).await?;
-            let broker = Self { connection, channel };
-            if !is_marked {
-                broker.publish(vec![resend::first_mark()]).await?;
-                topology::declare_marked(&broker.channel).await?;
+            if !topology::is_marked(&self.connection.create_channel().await?).await? {
+                self.publish_without_limit(vec![resend::first_mark()]).await?;
+                topology::declare_marked(&self.channel).await?;
             }
             // Whoever declared it may have died before this.
-            topology::bind_marked(&broker.channel).await?;
-            Ok(broker)
+            Ok(topology::bind_marked(&self.channel).await?)
         })
         .await
     }
@@ -120,10 +140,17 @@ impl Broker {
         let mut answer = std::pin::pin!(answer);
         loop {
             match limited(&mut answer).await {
-                Err(BrokerError::TimedOut) if self.connection.status().blocked() => {}
+                Err(BrokerError::TimedOut) if self.is_blocked() => {}
                 answer => return answer,
             }
         }
+    }
+
+    /// Whether the broker has said that under an alarm it reads nothing of this connection.
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        let status = self.connection.status();
+        status.connected() && status.blocked()
     }
 
     async fn send(&self, message: Outgoing) -> Result<PublisherConfirm, lapin::Error> {

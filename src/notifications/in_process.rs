@@ -77,7 +77,7 @@ pub async fn retry(notifier: Arc<Notifier>, store: Arc<dyn Store>, clock: Arc<dy
 }
 
 async fn retry_once(notifier: &Notifier, store: &dyn Store, now: Time, writer: i32) -> Result<(), StoreError> {
-    let due = in_time(store.due(now, writer, RETRY_EVENTS_MAX)).await?;
+    let due = in_time(store.due(now, writer, &notifier.channels(), RETRY_EVENTS_MAX)).await?;
     if !due.is_empty() {
         notifier.notify(&in_time(store.events(&due)).await?, Source::Retry).await?;
     }

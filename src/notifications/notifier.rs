@@ -48,7 +48,7 @@ pub enum Source {
     Broker,
     /// The broker, but an operator has put them back: what has given up is tried anew.
     Operator,
-    /// The relay of this program, without a broker. Of what is offered first, nothing can be known.
+    /// The relay of this program, without a broker.
     Relay(Offer),
     /// This program, without a broker: what is to be tried again is due.
     Retry,
@@ -138,6 +138,12 @@ impl Notifier {
         verdicts
     }
 
+    /// The names of its channels.
+    #[must_use]
+    pub fn channels(&self) -> Vec<&'static str> {
+        self.channels.iter().map(|channel| channel.name()).collect()
+    }
+
     fn is_local(&self) -> bool {
         self.channels.iter().all(|channel| channel.is_local())
     }
@@ -148,9 +154,11 @@ impl Notifier {
         source: Source,
         lease: Option<&Lease<'_>>,
     ) -> Result<Vec<Verdict>, StoreError> {
-        let known = match source.offer() {
-            Offer::First => Vec::new(),
-            Offer::Again => in_time(self.log.known(&ids_told(events))).await?,
+        // Without a lease they are offered for the first time. With one, somebody may have told of them meanwhile: whoever
+        // took this process for dead while it was halted.
+        let known = match lease {
+            None => Vec::new(),
+            Some(_) => in_time(self.log.known(&ids_told(events))).await?,
         };
         let attempts = known.iter().map(|row| ((row.event, &*row.channel), (row.told, row.attempts))).collect();
         let known = Known { source, attempts, contacts: self.contacts(events).await?, lease };

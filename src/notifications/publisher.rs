@@ -6,7 +6,7 @@ use secrecy::SecretString;
 
 use crate::domain::{Offer, OrderEvent};
 
-use super::broker::{Broker, Outgoing};
+use super::broker::{Broker, BrokerError, Outgoing};
 use super::notifier::is_told;
 use super::{Outlet, OutletError, message, topology};
 
@@ -18,12 +18,40 @@ pub struct Publisher {
     /// ISO 4217.
     currency: String,
     broker: Option<Broker>,
+    /// A connection that failed under an alarm: the broker does not even read that it is closed. Each further one would stay
+    /// open beside it, until the program has no sockets left.
+    blocked: Option<Broker>,
 }
 
 impl Publisher {
     #[must_use]
     pub fn new(url: SecretString, currency: String) -> Self {
-        Self { url, currency, broker: None }
+        Self { url, currency, broker: None, blocked: None }
+    }
+
+    async fn publish(&mut self, events: &[OrderEvent]) -> Result<(), BrokerError> {
+        if self.blocked.as_ref().is_some_and(Broker::is_blocked) {
+            return Err(BrokerError::Alarm);
+        }
+        self.blocked = None;
+        let (broker, is_prepared) = match self.broker.take() {
+            Some(broker) => (broker, true),
+            None => (Broker::open(&self.url, "loms outbox relay").await?, false),
+        };
+        let published = async {
+            if !is_prepared {
+                broker.prepare().await?;
+            }
+            let messages = events.iter().map(|event| message(event, &self.currency)).collect();
+            broker.publish(messages).await
+        };
+        // Kept only after a success: a connection that failed once is not trusted again.
+        let published = published.await;
+        match &published {
+            Ok(()) => self.broker = Some(broker),
+            Err(_) => self.blocked = Some(broker).filter(Broker::is_blocked),
+        }
+        published
     }
 }
 
@@ -47,15 +75,7 @@ pub(super) fn message(event: &OrderEvent, currency: &str) -> Outgoing {
 #[async_trait]
 impl Outlet for Publisher {
     async fn deliver(&mut self, events: &[OrderEvent], _: Offer) -> Result<(), OutletError> {
-        // Put back only after a success: a connection that failed once is not trusted again.
-        let broker = match self.broker.take() {
-            Some(broker) => broker,
-            None => Broker::connect(&self.url, "loms outbox relay").await.map_err(OutletError::Broker)?,
-        };
-        let messages = events.iter().map(|event| message(event, &self.currency)).collect();
-        broker.publish(messages).await.map_err(OutletError::Broker)?;
-        self.broker = Some(broker);
-        Ok(())
+        self.publish(events).await.map_err(OutletError::Broker)
     }
 
     async fn close(&mut self) {

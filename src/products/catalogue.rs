@@ -1,19 +1,18 @@
 //! A catalogue in memory, read from CSV: `sku,name,price_minor_units`.
 //!
 //! RFC 4180: a header, fields in double quotes where they hold commas, quotes or line ends. A
-//! file whose name ends in `.gz` is unpacked while it is read. A catalogue is taken whole or not
+//! file that was packed with gzip is unpacked while it is read. A catalogue is taken whole or not
 //! at all: the first bad row refuses it, with its line.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
 use foldhash::{HashMap, HashMapExt};
 
-use super::{InvalidProduct, Product, ProductError};
+use super::{InvalidProduct, Product};
 use crate::domain::Sku;
 use crate::domain::ids::Invalid;
-use crate::{csv_line, demo};
+use crate::{csv_line, demo, packed_file};
 
 const COLUMNS: [&str; 3] = ["sku", "name", "price_minor_units"];
 
@@ -70,13 +69,8 @@ impl Catalogue {
     /// [`CatalogueError`] names the file, the line and what is wrong.
     pub fn from_path(path: &Path) -> Result<Self, CatalogueError> {
         let name = path.display().to_string();
-        let file = File::open(path).map_err(|source| CatalogueError::Read { file: name.clone(), source })?;
-        if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gz")) {
-            // Several members in one file are what `cat a.gz b.gz` makes.
-            Self::from_reader(&name, flate2::read::MultiGzDecoder::new(io::BufReader::new(file)))
-        } else {
-            Self::from_reader(&name, file)
-        }
+        let file = packed_file::open(path).map_err(|source| CatalogueError::Read { file: name.clone(), source })?;
+        Self::from_reader(&name, file)
     }
 
     /// `file` is the name that errors give to the source.
@@ -112,20 +106,6 @@ impl Catalogue {
     #[must_use]
     pub fn get(&self, sku: &Sku) -> Option<&Product> {
         self.products.get(sku)
-    }
-
-    /// The products in the order in which they were asked for. Allocates the answer, nothing else.
-    ///
-    /// # Errors
-    /// [`ProductError::Unknown`] where one of the SKUs is not sold.
-    pub fn get_all<'sku>(&self, skus: impl IntoIterator<Item = &'sku Sku>) -> Result<Vec<Product>, ProductError> {
-        let skus = skus.into_iter();
-        // Collecting results would guess the size from zero up, and allocate several times.
-        let mut found = Vec::with_capacity(skus.size_hint().0);
-        for sku in skus {
-            found.push(self.get(sku).ok_or(ProductError::Unknown)?.clone());
-        }
-        Ok(found)
     }
 
     /// At most `count` SKUs that follow `after`, which itself need not exist; ascending.
@@ -265,14 +245,6 @@ mod tests {
         assert_eq!(names(catalogue.list(Some(&sku("9")), 2)), ["B", "a"]);
         assert_eq!(names(catalogue.list(Some(&sku("aa")), 2)), ["b"], "a SKU that is gone can be gone on from");
         assert_eq!(names(catalogue.list(Some(&sku("b")), 2)), Vec::<String>::new());
-    }
-
-    #[test]
-    fn many_are_found_in_the_order_of_asking_or_not_at_all() {
-        let catalogue = read("A,a,1\nB,b,2").expect("a good catalogue");
-        let found = catalogue.get_all([&sku("B"), &sku("A"), &sku("B")]).expect("all are known");
-        assert_eq!(found.iter().map(|product| product.price.0).collect::<Vec<_>>(), [2, 1, 2]);
-        assert_eq!(catalogue.get_all([&sku("B"), &sku("C")]), Err(ProductError::Unknown));
     }
 
     #[test]

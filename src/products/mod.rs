@@ -108,28 +108,17 @@ impl Products {
         }
     }
 
-    /// The products in the order in which they were asked for.
-    ///
-    /// # Errors
-    /// That of the first SKU that has no product; see [`Products::get`].
-    pub async fn get_all<'sku>(&self, skus: impl IntoIterator<Item = &'sku Sku>) -> Result<Vec<Product>, ProductError> {
-        match self {
-            Self::BuiltIn(catalogue) => catalogue.get_all(skus),
-            Self::Remote(client) => {
-                let found = client.get_each(skus.into_iter().cloned().collect()).await?;
-                found.into_iter().collect::<Option<_>>().ok_or(ProductError::Unknown)
-            }
-        }
-    }
-
-    /// The same, with `None` for each SKU that has no product.
+    /// The products in the order in which they were asked for, with `None` for each SKU that has none.
     ///
     /// # Errors
     /// [`ProductError::Unavailable`] from a remote service only.
-    pub async fn get_each(&self, skus: Vec<Sku>) -> Result<Vec<Option<Product>>, ProductError> {
+    pub async fn get_each<'sku>(
+        &self,
+        skus: impl IntoIterator<Item = &'sku Sku>,
+    ) -> Result<Vec<Option<Product>>, ProductError> {
         match self {
-            Self::BuiltIn(catalogue) => Ok(skus.iter().map(|sku| catalogue.get(sku).cloned()).collect()),
-            Self::Remote(client) => client.get_each(skus).await,
+            Self::BuiltIn(catalogue) => Ok(skus.into_iter().map(|sku| catalogue.get(sku).cloned()).collect()),
+            Self::Remote(client) => client.get_each(skus.into_iter().cloned().collect()).await,
         }
     }
 
@@ -139,7 +128,7 @@ impl Products {
     /// [`ProductError::Unavailable`] from a remote service only, where not even the first could be learnt.
     pub async fn get_first(&self, skus: Vec<Sku>) -> Result<Vec<Option<Product>>, ProductError> {
         match self {
-            Self::BuiltIn(_) => self.get_each(skus).await,
+            Self::BuiltIn(_) => self.get_each(&skus).await,
             Self::Remote(client) => client.get_first(skus).await,
         }
     }

@@ -5,7 +5,7 @@
 
 pub(super) const CHECKS: [&str; 9] = [
     // Reserved is what orders that await payment have taken.
-    "select 'SKU ' || sku || ' in warehouse ' || cast(warehouse_id as text) || ': '
+    "select 'SKU ' || sku || ' in warehouse ' || coalesce(cast(warehouse_id as text), 'none') || ': '
          || cast(sum(reserved) as text) || ' units are reserved, but orders that await payment hold '
          || cast(sum(held) as text)
      from (select sku, warehouse_id, reserved, 0 as held from stocks

@@ -42,13 +42,22 @@ pub(super) const OR_KEEP_UP_TO_DATE: &str = "
         attempted_at = excluded.attempted_at, next_attempt_at = excluded.next_attempt_at
     where notifications.outcome <> 'sent'";
 
-/// Finds the events that are due for the heir $2 by $1, where writers not seen since $3 are dead: the longest due first.
-pub(super) const SELECT_DUE: &str = "
-    select distinct event_id from (
-        select event_id from notifications
-        where next_attempt_at <= $1
-            and not exists (select 1 from writers where writer_id < $2 and owner <> 0 and seen_at >= $3)
-        order by next_attempt_at limit $4) as due";
+/// Finds the events that are due for the heir $2 by $1 on one of some channels, where writers not seen since $3 are dead: the
+/// longest due first.
+macro_rules! select_due {
+    ($of_channels:literal) => {
+        concat!(
+            "select distinct event_id from (
+                select event_id from notifications
+                where next_attempt_at <= $1 and ",
+            $of_channels,
+            " and not exists (select 1 from writers where writer_id < $2 and owner <> 0 and seen_at >= $3)
+                order by next_attempt_at limit $5) as due"
+        )
+    };
+}
+
+pub(super) use select_due;
 
 /// Finds a writer's events of which some attempt waits, or nothing is recorded.
 pub(super) const SELECT_UNTOLD: &str = "
@@ -116,9 +125,10 @@ pub trait NotificationLog: Send + Sync {
     /// something is, that is an error.
     async fn record(&self, attempts: &[Attempt<'_>], offer: Offer) -> Result<(), StoreError>;
 
-    /// Events that are to be tried again by now, each once; but only for the heir, the living writer with the lowest
-    /// number, so that no two try the same.
-    async fn due(&self, now: Time, heir: i32, limit: u32) -> Result<Vec<EventId>, StoreError>;
+    /// Events that are to be tried again by now on one of these channels, each once; but only for the heir, the living writer
+    /// with the lowest number, so that no two try the same. What waits for a channel that was switched off stands in
+    /// nobody's way.
+    async fn due(&self, now: Time, heir: i32, channels: &[&str], limit: u32) -> Result<Vec<EventId>, StoreError>;
 
     async fn notifications(&self, filter: &NotificationFilter) -> Result<Vec<Notification>, StoreError>;
 

@@ -289,13 +289,17 @@ pub(super) fn known(rows: Vec<(String, String, String, i32)>) -> Result<Vec<Know
     rows.into_iter().map(known).collect()
 }
 
-pub(super) fn contacts(rows: Vec<(String, String, String)>) -> Result<Vec<(UserId, Contact)>, StoreError> {
+/// One that cannot be used is none: it may have been written by hand, and must not keep others from being told.
+pub(super) fn contacts(rows: Vec<(String, String, String)>) -> Vec<(UserId, Contact)> {
     let contact = |(user, email, locale): (String, String, String)| {
-        let email = Email::parse(&email).map_err(|_| corrupt("an e-mail address that is none"))?;
-        let locale = Locale::parse(&locale).ok_or_else(|| corrupt("an unknown locale"))?;
-        Ok((UserId::from_store(&user), Contact { email, locale }))
+        let contact = Email::parse(&email).ok().zip(Locale::parse(&locale));
+        let Some((email, locale)) = contact else {
+            tracing::warn!(user, locale, "the contact of this user cannot be used");
+            return None;
+        };
+        Some((UserId::from_store(&user), Contact { email, locale }))
     };
-    rows.into_iter().map(contact).collect()
+    rows.into_iter().filter_map(contact).collect()
 }
 
 pub(super) fn event_id_of(text: &str) -> Result<EventId, StoreError> {

@@ -90,7 +90,15 @@ async fn a_cart_takes_no_more_than_the_stock_covers() {
         }
         assert_eq!(shop.client.get("/carts/ann").await.body, cart, "the cart stays as it was");
         assert_eq!(lines(&shop.add("ann", "MUG", 3).await), [("MUG", 13)], "a cart reserves nothing");
-        assert_eq!(lines(&shop.add("bob", "MUG", 13).await), [("MUG", 13)]);
+        let cart = shop.add("bob", "MUG", 13).await;
+        assert_eq!(lines(&cart), [("MUG", 13)]);
+
+        let fewer = shop.client.put("/stocks/MUG/1", &json!({"on_hand": 0})).await;
+        let left = fewer.body["available"].as_i64().expect("a number");
+        let same = shop.client.put("/carts/bob/items/MUG", &json!({"count": 13})).await;
+        assert_problem(&same, 409, "out_of_stock");
+        assert_eq!(same.body["available"], left);
+        assert_eq!(shop.client.get("/carts/bob").await.body, cart);
     })
     .await;
 }

@@ -168,6 +168,29 @@ async fn the_program_documents_itself() {
     .await;
 }
 
+#[tokio::test]
+async fn a_page_of_another_website_may_look_and_change_nothing() {
+    on_each_store(async |shop| {
+        let order = shop.order("ann", &[("PEN", 1)]).await;
+        let path = format!("/orders/{}", order["order_id"]);
+        let from = async |site: &str, method, path: &str| {
+            let request = shop.client.request(method, path, None).header("Sec-Fetch-Site", site);
+            answered(request).await
+        };
+        for (method, path) in [
+            (Method::POST, &*format!("{path}/cancel")),
+            (Method::POST, "/stocks/import"),
+            (Method::DELETE, "/carts/ann"),
+            (Method::PUT, "/carts/ann/items/PEN"),
+        ] {
+            assert_problem(&from("cross-site", method, path).await, 403, "forbidden");
+        }
+        assert_eq!(from("cross-site", Method::GET, &path).await.body, order);
+        assert_eq!(from("same-origin", Method::POST, &format!("{path}/cancel")).await.status, 200);
+    })
+    .await;
+}
+
 fn assert_operations_say_what_they_take_and_answer(paths: &serde_json::Map<String, Value>) {
     let with_key =
         ["/orders", "/carts/{user}/items", "/carts/{user}/purchase", "/stocks/{sku}/{warehouse_id}/adjustments"];

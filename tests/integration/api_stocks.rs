@@ -1,8 +1,9 @@
 //! Stocks and products: what lies where, how it is counted, adjusted and imported.
 
 use serde_json::{Value, json};
+use sqlx::{Connection as _, Executor as _, PgConnection};
 
-use crate::support::shop::{assert_problem, on_each_store};
+use crate::support::shop::{Shop, assert_problem, on_each_store};
 
 #[tokio::test]
 async fn a_stock_count_sets_what_is_on_hand() {
@@ -117,6 +118,16 @@ async fn an_import_with_a_bad_line_names_it_and_takes_nothing() {
         assert_eq!(shop.available("MUG").await, 13);
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_warehouse_whose_rows_are_gone_stands_in_nobodys_way() {
+    let Some(shop) = Shop::on_postgres() else { return };
+    let mut connection = PgConnection::connect(shop.database_url()).await.expect("connected");
+    connection.execute("delete from stocks where sku = 'MUG' and warehouse_id = 1").await.expect("deleted");
+    let order = shop.order("ann", &[("MUG", 4)]).await;
+    assert_eq!(order["items"][0]["allocations"], json!([{"warehouse_id": 2, "count": 4}]));
+    shop.assert_books_are_right();
 }
 
 #[tokio::test]

@@ -135,8 +135,14 @@ async fn break_and_mend(broker: &mut PrivateRabbit, load: &Load, client: &Client
     wait_until_recovered(client, "pause").await;
 
     load.go_on().await;
+    let connections = || broker.control(&["list_connections", "name"]).lines().count();
+    let before = connections();
     broker.control(&["set_vm_memory_high_watermark", "0"]);
     wait_until_degraded(client).await;
+    // The relay goes on trying, and the broker closes nothing that it does not read.
+    load.go_on().await;
+    let meanwhile = connections();
+    assert!(meanwhile <= before, "{meanwhile} connections to the broker under its alarm, of {before}");
     broker.control(&["set_vm_memory_high_watermark", MEMORY_SHARE]);
     wait_until_recovered(client, "memory alarm").await;
     load.go_on().await;

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
+use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -39,6 +41,11 @@ const NORMAL_AGAIN_AFTER_MAX: Duration = Duration::from_secs(5);
 const NORMAL: (u32, Duration) = (3, Duration::from_millis(20));
 const PROBES: usize = 10;
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Orders so large that a batch holds four of them, and so many that most are not written before their buyers have
+/// stopped waiting, five seconds later.
+const LARGE_LINES: usize = 2_000;
+const LARGE_ORDERS: usize = 48;
+const LARGE_BATCH_SECONDS: f64 = 1.0;
 
 /// What became of the requests of some time.
 #[derive(Default)]
@@ -219,6 +226,26 @@ async fn a_slow_database_is_kept_busy_and_the_rest_is_refused_at_once() {
     let shop = Shop::open(Ground::Postgres(database), &skus(SKUS, ON_HAND), Settings::new());
     slow_batches(&url, BATCH_SECONDS);
     hold(shop, rounds, time, WHERE_THE_DATABASE_IS_SLOW).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_behind_orders_whose_buyers_have_given_up() {
+    let Some(database) = Database::create() else { return };
+    let url = database.url();
+    let shop = Shop::open(Ground::Postgres(database), &skus(LARGE_LINES, ON_HAND), Settings::new());
+    slow_batches(&url, LARGE_BATCH_SECONDS);
+    let client = shop.client();
+    let items: Vec<_> = (0..LARGE_LINES).map(|number| json!({"sku": format!("S{number}"), "count": 1})).collect();
+    let large = json!({"user": "ann", "items": items});
+    let answers = join_all((0..LARGE_ORDERS).map(|_| client.post("/orders", &large))).await;
+    let placed = answers.iter().filter(|answer| answer.status == 201).count();
+    let in_doubt = answers.iter().filter(|answer| answer.leaves_in_doubt()).count();
+    assert_eq!(placed + in_doubt, LARGE_ORDERS, "{answers:?}");
+    assert!(placed > 0 && in_doubt > 0, "{placed} orders were placed, {in_doubt} are in doubt");
+    // What is in flight is waited for, and no more.
+    let next = client.post("/orders", &order_of("bob", "S0", 1)).await;
+    assert_eq!(next.status, 201, "{next:?}");
+    shop.verify();
 }
 
 async fn hold(shop: Shop, mut rounds: Rounds, time: Duration, at_least: Outcome) {

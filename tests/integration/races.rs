@@ -146,6 +146,21 @@ async fn goods_that_one_process_takes_in_can_be_bought_in_the_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_one_process_has_sold_out_goes_into_no_cart_of_the_other() {
+    let Some(ground) = Ground::postgres() else { return };
+    let shop = Shop::open(ground, &skus(1, 10), Settings::new());
+    let second = shop.second_process();
+    let (one, other) = (shop.client(), Client::new(second.url()));
+    let add = async || other.post("/carts/bob/items", &json!({"sku": "S0", "count": 1})).await;
+    assert_eq!(add().await.status, 200);
+    assert_eq!(one.post("/orders", &order_of("ann", "S0", 10)).await.status, 201);
+    // The other believes for a moment in what it has read.
+    let refused = || async { add().await.is_refusal(409, "out_of_stock") };
+    assert!(eventually(Duration::from_secs(2), refused).await, "the other process does not see that all is sold");
+    shop.verify();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cart_is_the_same_in_two_processes() {
     let Some(ground) = Ground::postgres() else { return };
     let shop = Shop::open(ground, &skus(1, 1_000), Settings::new());

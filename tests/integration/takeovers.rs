@@ -1,8 +1,9 @@
 //! A process is halted (SIGSTOP) in the middle of a batch, and another one takes over its place.
 //! When the first goes on, whatever it still writes is refused, and nothing that it says is false.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use serde_json::json;
 use sqlx::{Connection as _, PgConnection};
 
 use crate::support::batches::{Hold, hold_next_batch};
@@ -13,11 +14,16 @@ use crate::support::postgres::{Database, forget_writers};
 use crate::support::private_server::signal_process;
 use crate::support::program::Program;
 use crate::support::rounds::Rounds;
+use crate::support::shop::{Shop, assert_problem};
 
 const TAKEOVERS: usize = 4;
 const TAKEOVERS_FULL: usize = 100;
 const BUYERS: usize = 6;
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Longer than a process may be silent before its place is free.
+const REFUSED_FOR: Duration = Duration::from_secs(17);
+/// More often than an idle process shows that it lives.
+const BETWEEN_REFUSALS: Duration = Duration::from_millis(500);
 /// What a process says that finds its place taken, before it ends.
 const LAST_WORDS: &str = "another process has taken over this writer's place";
 
@@ -83,4 +89,21 @@ async fn a_process_that_was_halted_and_replaced_is_refused() {
     }
     let told = scene.crowd.told() + guests.told();
     rounds.held(format_args!("the old one always refused; {told} acknowledged requests, none lost"));
+}
+
+/// Nothing is written for what is refused, not even that the process lives.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_only_refuses_keeps_its_place() {
+    let Some(shop) = Shop::on_postgres() else { return };
+    shop.order("ann", &[("PEN", 1)]).await;
+    let began = Instant::now();
+    while began.elapsed() < REFUSED_FOR {
+        let refused = shop.client.put("/stocks/PEN/1", &json!({"on_hand": 0})).await;
+        assert_problem(&refused, 409, "below_reserved");
+        tokio::time::sleep(BETWEEN_REFUSALS).await;
+    }
+    // Whoever starts takes the place of a process that was silent for so long.
+    let _second = shop.second_process();
+    shop.order("bob", &[("PEN", 1)]).await;
+    shop.assert_books_are_right();
 }

@@ -106,7 +106,7 @@ async fn while_the_service_fails_a_remembered_price_is_served_until_it_is_too_ol
             }
         }
     }
-    let both = Products::Remote(client).get_all([&sku("MUG-01"), &sku("MUG-01")]).await;
+    let both = Products::Remote(client).get_each([&sku("MUG-01"), &sku("MUG-01")]).await;
     assert_eq!(both, Err(ProductError::Unavailable), "a purchase follows the same rule");
 }
 
@@ -205,7 +205,7 @@ async fn of_a_long_page_as_many_are_told_as_could_be_learnt_in_time() {
     assert!(first.iter().all(|product| *product == Some(mug(890))));
     let more = products.get_first(skus.clone()).await.expect("what was learnt is remembered");
     assert!(more.len() > first.len(), "{} after {}", more.len(), first.len());
-    assert_eq!(products.get_each(skus).await, Err(ProductError::Unavailable), "a cart has all its prices, or none");
+    assert_eq!(products.get_each(&skus).await, Err(ProductError::Unavailable), "a cart has all its prices, or none");
     assert_eq!(products.get_first(Vec::new()).await, Ok(Vec::new()));
 }
 
@@ -231,8 +231,9 @@ async fn a_long_cart_is_priced_in_order_with_five_calls_in_flight() {
     Mock::given(path("/get_product")).respond_with(answer).mount(&service).await;
     let products = Products::Remote(client(&service, lenient()));
     let skus: Vec<Sku> = (0..20).map(|number| sku(&number.to_string())).collect();
-    let prices = products.get_all(&skus).await.expect("all are known");
-    assert_eq!(prices.iter().map(|product| product.price.0).collect::<Vec<_>>(), (0..20).collect::<Vec<_>>());
+    let found = products.get_each(&skus).await.expect("all are known");
+    let prices = found.iter().flatten().map(|product| product.price.0);
+    assert_eq!(prices.collect::<Vec<_>>(), (0..20).collect::<Vec<_>>());
 
     let moments = in_flight.lock().expect("no panic");
     assert_eq!(moments.len(), 20);

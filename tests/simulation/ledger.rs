@@ -153,7 +153,7 @@ impl Ledger {
                 world.check(late && !pays, || format!("before its deadline, a cancel: {order:?}"));
             }
             reason => {
-                world.check(!pays || !late, || format!("at or after its deadline, a payment: {order:?}"));
+                world.check(!late, || format!("at or after its deadline, a payment or a cancel on request: {order:?}"));
                 world.check(pays || reason == Some(CANCELLED_ON_REQUEST), || format!("{order:?}"));
                 let open = accounts.open_moves.get(&(order.id, pays)).copied().unwrap_or(0);
                 world.check(open > 0, || format!("nobody awaits that order {} is {:?}", order.id, order.status));

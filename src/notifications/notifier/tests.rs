@@ -103,7 +103,7 @@ impl NotificationLog for Log {
         Ok(())
     }
 
-    async fn due(&self, _: Time, _: i32, _: u32) -> Result<Vec<EventId>, StoreError> {
+    async fn due(&self, _: Time, _: i32, _: &[&str], _: u32) -> Result<Vec<EventId>, StoreError> {
         Ok(Vec::new())
     }
 
@@ -248,8 +248,7 @@ async fn who_is_told_to_stop_ends_what_is_being_sent_and_begins_nothing() {
             tokio::time::sleep(Duration::from_secs(1)).await;
             notifier.stop();
         });
-        let first = if source == Source::Broker { Verdict::Done } else { Verdict::InHand };
-        assert_eq!(told.expect("told"), [first, Verdict::InHand, Verdict::InHand]);
+        assert_eq!(told.expect("told"), [Verdict::Done, Verdict::InHand, Verdict::InHand]);
         assert_eq!(*letters.sent.lock().expect("no panic"), [events[0].id]);
         assert_eq!(*log.kept.lock().expect("no panic"), [(events[0].id, Told::Sent)]);
     }
@@ -298,6 +297,17 @@ async fn what_waits_for_its_time_is_not_hurried_by_the_relay() {
     assert_eq!(*letters.sent.lock().expect("no panic"), []);
     notifier.notify(&events, Source::Retry).await.expect("told");
     assert_eq!(letters.sent.lock().expect("no panic").len(), 3);
+}
+
+/// The relay was halted with them in hand, so that another process has taken its place.
+#[tokio::test(start_paused = true)]
+async fn what_an_heir_has_told_meanwhile_is_not_told_again() {
+    let (notifier, letters, log) = notifier(0);
+    let events = events(1);
+    log.kept.lock().expect("no panic").extend(events.iter().map(|event| (event.id, Told::Sent)));
+    let verdicts = notifier.notify(&events, Source::Relay(Offer::First)).await.expect("told");
+    assert_eq!(verdicts, vec![Verdict::Done; 3]);
+    assert_eq!(*letters.sent.lock().expect("no panic"), []);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use sqlx::QueryBuilder;
 use crate::domain::contact::Contact;
 use crate::domain::{EventId, Offer, Time, UserId};
 use crate::store::notification_log::{
-    Attempt, Known, Notification, NotificationFilter, NotificationLog, OR_KEEP_UP_TO_DATE, SELECT_DUE, SELECT_UNTOLD,
+    Attempt, Known, Notification, NotificationFilter, NotificationLog, OR_KEEP_UP_TO_DATE, SELECT_UNTOLD, select_due,
 };
 use crate::store::reading::{self, NotificationRow};
 use crate::store::{StoreError, WRITER_DEAD_AFTER_MS};
@@ -102,12 +102,13 @@ impl NotificationLog for Postgres {
         query.build().execute(&self.pool).await.map(drop).map_err(StoreError::from)
     }
 
-    async fn due(&self, now: Time, heir: i32, limit: u32) -> Result<Vec<EventId>, StoreError> {
+    async fn due(&self, now: Time, heir: i32, channels: &[&str], limit: u32) -> Result<Vec<EventId>, StoreError> {
         let dead_before = now - chrono::TimeDelta::milliseconds(WRITER_DEAD_AFTER_MS);
-        let ids: Vec<String> = sqlx::query_scalar(SELECT_DUE)
+        let ids: Vec<String> = sqlx::query_scalar(select_due!("channel = any($4)"))
             .bind(now)
             .bind(heir)
             .bind(dead_before)
+            .bind(channels)
             .bind(i64::from(limit))
             .fetch_all(&self.pool)
             .await
@@ -132,7 +133,7 @@ impl NotificationLog for Postgres {
             .fetch_all(&self.pool)
             .await
             .map_err(StoreError::from)?;
-        reading::contacts(rows)
+        Ok(reading::contacts(rows))
     }
 
     async fn set_contact(&self, user: &UserId, contact: &Contact, now: Time) -> Result<(), StoreError> {

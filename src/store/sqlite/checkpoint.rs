@@ -18,7 +18,8 @@ const LOG_PAGES: i64 = 20_000;
 /// How often what has been written meanwhile is copied before everybody has to wait for the rest.
 const ROUNDS: usize = 2;
 const LOOK_PAUSE_MS: u64 = 50;
-const FAILURE_PAUSE_MS: u64 = 1_000;
+/// While a reader looks at what was there before, or the disk takes no writes.
+const LONG_PAUSE_MS: u64 = 1_000;
 
 /// How many pages stand in the log, and how many of them in the file too.
 struct Log {
@@ -35,9 +36,14 @@ impl OpenForEver {
         Ok(Self(Box::leak(Box::new(File::open(path)?))))
     }
 
-    async fn flush(&self) -> io::Result<()> {
+    /// Ends the process where it fails. The system may have forgotten what it could not write, and says so once; SQLite would
+    /// count it as copied, and let the log start anew over the only good copy. The next start copies all of the log again.
+    async fn flush(&self) {
         let file = self.0;
-        tokio::task::spawn_blocking(|| file.sync_data()).await?
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(|| file.sync_data()).await {
+            tracing::error!(%error, "the disk has failed to keep the database's file; the program ends, start it again");
+            std::process::exit(1);
+        }
     }
 }
 
@@ -45,18 +51,19 @@ impl OpenForEver {
 pub(super) async fn keep_log_short(pool: SqlitePool, file: OpenForEver, turn: Turn) {
     loop {
         let pause = match shorten_log(&pool, &file, &turn).await {
-            Ok(()) => LOOK_PAUSE_MS,
+            Ok(true) => LOOK_PAUSE_MS,
+            Ok(false) => LONG_PAUSE_MS,
             Err(sqlx::Error::PoolClosed) => return,
             Err(error) => {
                 tracing::warn!(%error, "SQLite's log could not be copied into the file");
-                FAILURE_PAUSE_MS
+                LONG_PAUSE_MS
             }
         };
         tokio::time::sleep(Duration::from_millis(pause)).await;
     }
 }
 
-async fn shorten_log(pool: &SqlitePool, file: &OpenForEver, turn: &Turn) -> Result<(), sqlx::Error> {
+async fn shorten_log(pool: &SqlitePool, file: &OpenForEver, turn: &Turn) -> Result<bool, sqlx::Error> {
     let mut connection = pool.acquire().await?;
     let copied = copy_where_long(&mut connection, file, turn).await;
     if copied.is_err() {
@@ -67,23 +74,28 @@ async fn shorten_log(pool: &SqlitePool, file: &OpenForEver, turn: &Turn) -> Resu
 }
 
 /// Most of it is copied and flushed while others write, the rest while nobody does: only then the log starts anew. (SQLite
-/// itself flushes the file once all of the log is copied, and everybody would wait for all of it.)
+/// itself flushes the file once all of the log is copied, and everybody would wait for all of it.) `false` where a reader
+/// looks at what was there before, so that nothing more can be copied.
 async fn copy_where_long(
     connection: &mut SqliteConnection,
     file: &OpenForEver,
     turn: &Turn,
-) -> Result<(), sqlx::Error> {
-    let log = checkpoint(connection, "pragma wal_checkpoint(noop)").await?;
+) -> Result<bool, sqlx::Error> {
+    let mut log = checkpoint(connection, "pragma wal_checkpoint(noop)").await?;
     if log.pages < LOG_PAGES || log.copied == log.pages {
-        return Ok(());
+        return Ok(true);
     }
     for _ in 0..ROUNDS {
-        checkpoint(connection, "pragma wal_checkpoint(passive)").await?;
-        file.flush().await?;
+        let before = log.copied;
+        log = checkpoint(connection, "pragma wal_checkpoint(passive)").await?;
+        if log.copied == log.pages || log.copied == before {
+            return Ok(log.copied == log.pages);
+        }
+        file.flush().await;
     }
     let _turn = turn.lock().await;
     checkpoint(connection, "pragma wal_checkpoint(passive)").await?;
-    Ok(())
+    Ok(true)
 }
 
 async fn checkpoint(connection: &mut SqliteConnection, pragma: &'static str) -> Result<Log, sqlx::Error> {

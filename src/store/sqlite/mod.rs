@@ -14,10 +14,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::error::DatabaseError;
-use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, SqlitePool};
+use sqlx::{ConnectOptions, SqliteConnection, SqlitePool};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::task::JoinSet;
 
@@ -33,15 +31,14 @@ const WRITER_CACHE: &str = "-65536";
 /// Smaller ones make the log's index longer and the trees higher.
 const PAGE_BYTES: u32 = 2_048;
 
-/// The result code of a write on a connection that cannot write.
-const READ_ONLY: &str = "8";
-
 pub struct Sqlite {
     pool: SqlitePool,
     options: SqliteConnectOptions,
     turn: Turn,
-    /// Ends with this.
-    _checkpoints: JoinSet<()>,
+    /// Writes what is no batch; opened when it is needed.
+    beside: Mutex<Option<SqliteConnection>>,
+    /// End with this.
+    checkpoints: JoinSet<()>,
 }
 
 /// Whose turn it is to write, for SQLite has one writer at a time: a connection that finds another one
@@ -60,7 +57,11 @@ impl Sqlite {
             let place = folder.display().to_string();
             std::fs::create_dir_all(folder).map_err(|source| OpenError::Folder { place, source })?;
         }
-        Self::connect(url, options).await
+        let mut sqlite = Self::connect(url, options).await?;
+        let file = OpenForEver::open(sqlite.options.get_filename()).map_err(|error| unreachable(url, error.into()))?;
+        let turn = Turn::clone(&sqlite.turn);
+        sqlite.checkpoints.spawn(checkpoint::keep_log_short(sqlite.pool.clone(), file, turn));
+        Ok(sqlite)
     }
 
     /// # Errors
@@ -93,11 +94,7 @@ impl Sqlite {
         if parse_version(&version) < Some(VERSION_MIN) {
             return Err(OpenError::SqliteTooOld(version));
         }
-        let turn = Turn::default();
-        let file = OpenForEver::open(options.get_filename()).map_err(|error| unreachable(error.into()))?;
-        let mut checkpoints = JoinSet::new();
-        checkpoints.spawn(checkpoint::keep_log_short(pool.clone(), file, Turn::clone(&turn)));
-        Ok(Self { pool, options, turn, _checkpoints: checkpoints })
+        Ok(Self { pool, options, turn: Turn::default(), beside: Mutex::default(), checkpoints: JoinSet::new() })
     }
 
     fn writer_options(&self) -> SqliteConnectOptions {
@@ -105,27 +102,31 @@ impl Sqlite {
         self.options.clone().pragma("cache_size", WRITER_CACHE).pragma("temp_store", "memory")
     }
 
-    /// A connection to write with beside the writing one, as soon as it is its turn.
+    /// The connection that writes beside the Journal's, as soon as it is its turn. It is none of those that read: for one of
+    /// these it would have to wait with the turn in hand.
     async fn writing(&self) -> Result<Writing<'_>, StoreError> {
-        // First the turn: many who wait for theirs with a connection each would leave none to read with.
-        let turn = self.turn.lock().await;
-        Ok(Writing { connection: self.pool.acquire().await.map_err(StoreError::from)?, _turn: turn })
+        let mut beside = self.beside.lock().await;
+        let connection = match beside.take() {
+            Some(connection) => connection,
+            None => self.options.connect().await.map_err(StoreError::from)?,
+        };
+        Ok(Writing { connection, beside, _turn: self.turn.lock().await })
     }
 }
 
 /// A connection whose turn it is to write.
 struct Writing<'a> {
-    connection: PoolConnection<sqlx::Sqlite>,
+    connection: SqliteConnection,
+    beside: MutexGuard<'a, Option<SqliteConnection>>,
     _turn: MutexGuard<'a, ()>,
 }
 
 impl Writing<'_> {
     /// After a write. A connection that was opened while the disk took no writes would never write again,
-    /// though the disk does: it is closed.
+    /// though the disk does: after a failure it is not kept.
     fn ended<T>(mut self, written: Result<T, sqlx::Error>) -> Result<T, StoreError> {
-        let code = written.as_ref().err().and_then(sqlx::Error::as_database_error).and_then(DatabaseError::code);
-        if code.is_some_and(|code| code == READ_ONLY) {
-            self.connection.close_on_drop();
+        if written.is_ok() {
+            *self.beside = Some(self.connection);
         }
         written.map_err(StoreError::from)
     }

@@ -8,7 +8,7 @@ use sqlx::QueryBuilder;
 use crate::domain::contact::Contact;
 use crate::domain::{EventId, Offer, Time, UserId};
 use crate::store::notification_log::{
-    Attempt, Known, Notification, NotificationFilter, NotificationLog, OR_KEEP_UP_TO_DATE, SELECT_DUE, SELECT_UNTOLD,
+    Attempt, Known, Notification, NotificationFilter, NotificationLog, OR_KEEP_UP_TO_DATE, SELECT_UNTOLD, select_due,
 };
 use crate::store::reading::{self, NotificationRow};
 use crate::store::{StoreError, WRITER_DEAD_AFTER_MS};
@@ -29,7 +29,7 @@ impl NotificationLog for Sqlite {
         .bind(texts(events))
         .bind(holder)
         .bind(micros(time_to_live))
-        .fetch_all(&mut *writing.connection)
+        .fetch_all(&mut writing.connection)
         .await;
         let leased: Vec<String> = writing.ended(leased)?;
         leased.iter().map(|id| reading::event_id_of(id)).collect()
@@ -44,7 +44,7 @@ impl NotificationLog for Sqlite {
         .bind(texts(events))
         .bind(holder)
         .bind(micros(time_to_live))
-        .execute(&mut *writing.connection)
+        .execute(&mut writing.connection)
         .await;
         Ok(writing.ended(prolonged)?.rows_affected() == events.len() as u64)
     }
@@ -56,7 +56,7 @@ impl NotificationLog for Sqlite {
         )
         .bind(texts(events))
         .bind(holder)
-        .execute(&mut *writing.connection)
+        .execute(&mut writing.connection)
         .await;
         writing.ended(released).map(drop)
     }
@@ -94,16 +94,17 @@ impl NotificationLog for Sqlite {
             query.push(OR_KEEP_UP_TO_DATE);
         }
         let mut writing = self.writing().await?;
-        let recorded = query.build().execute(&mut *writing.connection).await;
+        let recorded = query.build().execute(&mut writing.connection).await;
         writing.ended(recorded).map(drop)
     }
 
-    async fn due(&self, now: Time, heir: i32, limit: u32) -> Result<Vec<EventId>, StoreError> {
+    async fn due(&self, now: Time, heir: i32, channels: &[&str], limit: u32) -> Result<Vec<EventId>, StoreError> {
         let dead_before = now - chrono::TimeDelta::milliseconds(WRITER_DEAD_AFTER_MS);
-        let ids: Vec<String> = sqlx::query_scalar(SELECT_DUE)
+        let ids: Vec<String> = sqlx::query_scalar(select_due!("channel in (select value from jsonb_each($4))"))
             .bind(now.timestamp_micros())
             .bind(heir)
             .bind(dead_before.timestamp_micros())
+            .bind(json(channels))
             .bind(i64::from(limit))
             .fetch_all(&self.pool)
             .await
@@ -130,7 +131,7 @@ impl NotificationLog for Sqlite {
         .fetch_all(&self.pool)
         .await
         .map_err(StoreError::from)?;
-        reading::contacts(rows)
+        Ok(reading::contacts(rows))
     }
 
     async fn set_contact(&self, user: &UserId, contact: &Contact, now: Time) -> Result<(), StoreError> {
@@ -144,7 +145,7 @@ impl NotificationLog for Sqlite {
         .bind(contact.email.as_str())
         .bind(contact.locale.as_str())
         .bind(now.timestamp_micros())
-        .execute(&mut *writing.connection)
+        .execute(&mut writing.connection)
         .await;
         writing.ended(set).map(drop)
     }

@@ -87,7 +87,7 @@ impl Outbox for Sqlite {
         let marked = sqlx::query("update writers set published = max(published, $2) where writer_id = $1")
             .bind(up_to.writer)
             .bind(up_to.seq)
-            .execute(&mut *writing.connection)
+            .execute(&mut writing.connection)
             .await;
         writing.ended(marked).map(drop)
     }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use async_trait::async_trait;
-use sqlx::{SqliteExecutor, SqlitePool};
+use sqlx::{Connection as _, SqliteExecutor, SqlitePool};
 
 use crate::domain::cart::{Cart, Line};
 use crate::domain::order::{Order, Status};
@@ -53,7 +53,7 @@ impl Store for Sqlite {
         .bind(seen.writer_id)
         .bind(seen.epoch)
         .bind(seen.seen_at.timestamp_micros())
-        .execute(&mut *writing.connection)
+        .execute(&mut writing.connection)
         .await;
         writing.ended(dismissed).map(drop)
     }
@@ -63,7 +63,7 @@ impl Store for Sqlite {
         // To the end: after the first row sqlx would not tell of a commit that failed.
         let ends = sqlx::query_scalar("update order_ids set next_id = next_id + $1 returning next_id")
             .bind(count)
-            .fetch_all(&mut *writing.connection)
+            .fetch_all(&mut writing.connection)
             .await;
         let ends: Vec<i64> = writing.ended(ends)?;
         let end = ends.into_iter().next().ok_or(StoreError::Database(sqlx::Error::RowNotFound))?;
@@ -172,6 +172,11 @@ impl Store for Sqlite {
     }
 
     async fn close(&self) {
+        if let Some(connection) = self.beside.lock().await.take()
+            && let Err(error) = connection.close().await
+        {
+            tracing::debug!(%error, "a connection was not closed in good order");
+        }
         self.pool.close().await;
     }
 }

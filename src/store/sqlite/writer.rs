@@ -16,9 +16,10 @@ use crate::store::settle::{Trial, settle};
 use crate::store::{NOBODY, StoreError, WRITER_DEAD_AFTER_MS, WriteError, Writer, WriterIdentity};
 
 use super::batch::{self, Failure};
-use super::{READ_ONLY, Sqlite, Turn, reads, stock_edit};
+use super::{Sqlite, Turn, reads, stock_edit};
 
 /// SQLite's result codes: <https://www.sqlite.org/rescode.html>.
+const READ_ONLY: &str = "8";
 const FULL: &str = "13";
 const WRITE_FAILED: &str = "778";
 

@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, SqliteCo
 use super::{Ground, at, failed, moved, on_each_database, payed, placed, reserved};
 
 /// What is done to the database, what undoes it, and a word of each sentence that tells of it.
-const FAULTS: [(&str, &str, &[&str]); 10] = [
+const FAULTS: [(&str, &str, &[&str]); 11] = [
     (
         "update stocks set reserved = reserved - 1 where sku = 'B'",
         "update stocks set reserved = reserved + 1 where sku = 'B'",
@@ -21,6 +21,11 @@ const FAULTS: [(&str, &str, &[&str]); 10] = [
         "update order_lines set warehouse_id = 7 where order_id = 1 and sku = 'B'",
         "update order_lines set warehouse_id = 1 where order_id = 1 and sku = 'B'",
         &["SKU B in warehouse 1", "SKU B in warehouse 7"],
+    ),
+    (
+        "update order_lines set warehouse_id = null where order_id = 1 and sku = 'B'",
+        "update order_lines set warehouse_id = 1 where order_id = 1 and sku = 'B'",
+        &["SKU B in warehouse none: 0 units are reserved, but orders that await payment hold 2"],
     ),
     (
         "update events set status = 'cancelled' where order_id = 1 and version = 2",

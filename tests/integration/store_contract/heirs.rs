@@ -51,10 +51,14 @@ async fn an_event_that_is_due_is_given_to_one_of_the_living_once() {
         ];
         ground.store.record(&attempts, Offer::First).await.expect("recorded");
 
-        let due = async |now, heir, limit| ground.store.due(now, heir, limit).await.expect("read");
+        let both = ["mail", "webhook"];
+        let due = async |now, heir, limit| ground.store.due(now, heir, &both, limit).await.expect("read");
         assert_eq!(due(at(4), first.writer_id, 10).await, []);
         assert_eq!(due(at(9), first.writer_id, 10).await, [events[1].id]);
         assert_eq!(due(at(60), first.writer_id, 1).await, [events[1].id]);
+        let by_mail = ground.store.due(at(60), first.writer_id, &["mail"], 10).await.expect("read");
+        assert_eq!(by_mail, [events[1].id], "what waits for another channel is not in the way");
+        assert_eq!(ground.store.due(at(60), first.writer_id, &["log"], 10).await.expect("read"), []);
         assert_eq!(due(at(9), second.writer_id, 10).await, []);
         let first_is_dead = at(2 + WRITER_DEAD_AFTER_MS);
         other.write(&[], first_is_dead).await.expect("written");

@@ -310,9 +310,9 @@ impl NotificationLog for TrappedStore {
         self.store.record(attempts, offer).await
     }
 
-    async fn due(&self, now: Time, heir: i32, limit: u32) -> Result<Vec<EventId>, StoreError> {
+    async fn due(&self, now: Time, heir: i32, channels: &[&str], limit: u32) -> Result<Vec<EventId>, StoreError> {
         self.traps.pass(Place::Notifier);
-        self.store.due(now, heir, limit).await
+        self.store.due(now, heir, channels, limit).await
     }
 
     async fn notifications(&self, filter: &NotificationFilter) -> Result<Vec<Notification>, StoreError> {

@@ -119,14 +119,14 @@ impl NotificationLog for MemoryStore {
         .await
     }
 
-    async fn due(&self, now: Time, heir: i32, limit: u32) -> Result<Vec<EventId>, StoreError> {
+    async fn due(&self, now: Time, heir: i32, channels: &[&str], limit: u32) -> Result<Vec<EventId>, StoreError> {
         self.call(|database| {
             if !database.tables().is_heir(heir, now) {
                 return Vec::new();
             }
             let log = database.notifications();
-            let due =
-                log.rows.iter().filter_map(|((event, _), (_, next))| Some((next.filter(|at| *at <= now)?, *event)));
+            let of_channels = log.rows.iter().filter(|((_, channel), _)| channels.contains(channel));
+            let due = of_channels.filter_map(|((event, _), (_, next))| Some((next.filter(|at| *at <= now)?, *event)));
             let mut due: Vec<(Time, EventId)> = due.collect();
             due.sort_unstable();
             let due: BTreeSet<EventId> = due.into_iter().take(limit as usize).map(|(_, event)| event).collect();

@@ -74,7 +74,8 @@ fn check(url: &Url) -> Result<(), SettingsError> {
     if url.username().is_empty() != url.password().is_none() {
         return Err(SettingsError::HalfOfCredentials);
     }
-    if url.password().is_some() && url.scheme() == "smtp" && mode.is_none() {
+    // Where TLS is only taken if it is offered, somebody in between can take the offer away.
+    if url.password().is_some() && url.scheme() == "smtp" && mode.is_none_or(|mode| mode != "required") {
         return Err(SettingsError::PasswordInClear);
     }
     Ok(())
@@ -107,7 +108,8 @@ mod tests {
             "smtp://mail.shop.example",
             "smtp://127.0.0.1:2525",
             "smtp://mail.shop.example:587/client.shop.example?tls=required",
-            "smtp://ann:pass@mail.shop.example?tls=opportunistic",
+            "smtp://ann:pass@mail.shop.example?tls=required",
+            "smtp://mail.shop.example?tls=opportunistic",
             "smtps://ann%40shop.example:pa%2Fss@mail.shop.example",
         ] {
             if let Err(error) = parse(server, SENDER) {
@@ -134,7 +136,9 @@ mod tests {
         for server in ["smtps://ann@mail", "smtps://:s3cret@mail"] {
             check(server, |error| matches!(error, SettingsError::HalfOfCredentials));
         }
-        check("smtp://ann:s3cret@mail", |error| matches!(error, SettingsError::PasswordInClear));
+        for server in ["smtp://ann:s3cret@mail", "smtp://ann:s3cret@mail?tls=opportunistic"] {
+            check(server, |error| matches!(error, SettingsError::PasswordInClear));
+        }
         check("smtps://ann:s3cret%ff@mail", |error| matches!(error, SettingsError::Setup(_)));
     }
 
