@@ -7,6 +7,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::clock::Clock;
 
+use super::circuit_breaker::CircuitBreaker;
 use super::{Channel, Log, email, webhook};
 
 /// A channel is there where its address is set.
@@ -50,10 +51,11 @@ impl Settings {
     pub fn open(&self, currency: Currency, clock: &Arc<dyn Clock>) -> Result<Vec<Box<dyn Channel>>, SettingsError> {
         let mut channels: Vec<Box<dyn Channel>> = vec![Box::new(Log)];
         if let Some(settings) = self.webhook()? {
-            channels.push(Box::new(webhook::Webhook::new(settings, currency, Arc::clone(clock))?));
+            let webhook = webhook::Webhook::new(settings, currency, Arc::clone(clock))?;
+            channels.push(Box::new(CircuitBreaker::around(webhook)));
         }
         if let Some(settings) = self.mail()? {
-            channels.push(Box::new(email::Mailer::new(settings, currency)?));
+            channels.push(Box::new(CircuitBreaker::around(email::Mailer::new(settings, currency)?)));
         }
         Ok(channels)
     }
