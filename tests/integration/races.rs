@@ -151,11 +151,18 @@ async fn what_one_process_has_sold_out_goes_into_no_cart_of_the_other() {
     let shop = Shop::open(ground, &skus(1, 10), Settings::new());
     let second = shop.second_process();
     let (one, other) = (shop.client(), Client::new(second.url()));
-    let add = async || other.post("/carts/bob/items", &json!({"sku": "S0", "count": 1})).await;
-    assert_eq!(add().await.status, 200);
+    let add = |buyer: usize| {
+        let other = &other;
+        async move { other.post(&format!("/carts/buyer-{buyer}/items"), &json!({"sku": "S0", "count": 1})).await }
+    };
+    assert_eq!(add(0).await.status, 200);
     assert_eq!(one.post("/orders", &order_of("ann", "S0", 10)).await.status, 201);
     // The other believes for a moment in what it has read.
-    let refused = || async { add().await.is_refusal(409, "out_of_stock") };
+    let mut buyers = 0;
+    let refused = || {
+        buyers += 1;
+        async move { add(buyers).await.is_refusal(409, "out_of_stock") }
+    };
     assert!(eventually(Duration::from_secs(2), refused).await, "the other process does not see that all is sold");
     shop.verify();
 }
