@@ -36,7 +36,7 @@ const OUTAGE_MS_MAX: u64 = 2_000;
 const EDIT_MS_MAX: u64 = ANSWER_MS_MAX - 1_000;
 /// How often the Journal looks whether the database is away.
 const WATCH_MS: u64 = 250;
-/// How often an idle writer shows that it lives.
+/// How often a writer shows that it lives of which nothing else is written.
 const HEARTBEAT_MS: u64 = 5_000;
 
 pub struct Journal {
@@ -137,7 +137,8 @@ impl Journal {
 
     fn start_batch(&mut self, context: &mut Context<Self>) {
         let Some(writer) = self.writer.take() else { return };
-        let entries = self.next_entries();
+        // A batch without changes is never refused.
+        let entries = if self.is_silent() { Vec::new() } else { self.next_entries() };
         self.edits_stock = entries.iter().any(|entry| matches!(entry.change, Change::StockEdited { .. }));
         let batch = Batch {
             resources: self.resources.clone(),
@@ -175,8 +176,13 @@ impl Journal {
         }
     }
 
-    /// Whoever has stopped waiting was told that nobody knows: what is not written for him makes room for those who
-    /// wait. So no more wait than may be under way.
+    /// Whether it has not shown for long that it lives.
+    fn is_silent(&self) -> bool {
+        self.row_written_at.elapsed() > Duration::from_millis(HEARTBEAT_MS)
+    }
+
+    /// Whoever has stopped waiting was told that nobody knows, or has gone: what is not written for him makes room for
+    /// those who wait. So no more wait than may be under way.
     fn next_entries(&mut self) -> Vec<Entry> {
         let given_up = self.waiting.iter().take_while(|entry| entry.answer.is_closed()).count();
         if given_up > 0 {
@@ -205,8 +211,7 @@ impl Journal {
         let waited = self.in_flight_since.elapsed();
         let outage_ms = if self.edits_stock { EDIT_MS_MAX } else { OUTAGE_MS_MAX };
         if self.writer.is_some() {
-            let is_silent = self.row_written_at.elapsed() > Duration::from_millis(HEARTBEAT_MS);
-            if is_silent || self.published != self.published_kept {
+            if self.is_silent() || self.published != self.published_kept {
                 self.start_batch(context);
             }
         } else if waited > Duration::from_millis(outage_ms) || !self.resources.health.available.load(Ordering::Relaxed)

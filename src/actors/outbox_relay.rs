@@ -195,6 +195,9 @@ impl OutboxRelay {
                     self.succeed();
                 } else if last_turn == Turn::Held {
                     self.rest(context);
+                } else if self.committed == self.published.seq {
+                    // Another one has handed over what failed here.
+                    self.backlog.failing.store(false, Ordering::Relaxed);
                 }
             }
             Ok(Taken::Own(taken)) => {

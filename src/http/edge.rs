@@ -67,7 +67,8 @@ pub async fn admit<B: MessageBody + 'static>(
 /// Whoever has any website open in a browser on this machine, or behind a proxy that knows him, must not buy, cancel or
 /// count stock by it. What only looks is left alone: a browser shows its answer to nobody else.
 fn is_a_change_from_another_site(request: &ServiceRequest) -> bool {
-    !request.method().is_safe() && request.headers().get(SEC_FETCH_SITE).is_some_and(|site| site == "cross-site")
+    let is_of_another = |site: &HeaderValue| site != "same-origin" && site != "none";
+    !request.method().is_safe() && request.headers().get(SEC_FETCH_SITE).is_some_and(is_of_another)
 }
 
 /// What no handler answers: which methods a known address takes, another one, or nothing at all.

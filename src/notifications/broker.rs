@@ -16,6 +16,9 @@ use super::{resend, topology};
 /// would let everybody wait.
 pub const BROKER_MS_MAX: u64 = 10_000;
 
+/// How often it is looked whether an alarm has ended.
+const ALARM_LOOK_MS: u64 = 500;
+
 /// Why the broker did not do what was asked. Names no password.
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
@@ -151,6 +154,14 @@ impl Broker {
     pub fn is_blocked(&self) -> bool {
         let status = self.connection.status();
         status.connected() && status.blocked()
+    }
+
+    /// Returns at the end of an alarm. Until then the broker does not read that the connection is closed, and each further
+    /// one would stay open beside it.
+    pub async fn unblocked(&self) {
+        while self.is_blocked() {
+            tokio::time::sleep(Duration::from_millis(ALARM_LOOK_MS)).await;
+        }
     }
 
     async fn send(&self, message: Outgoing) -> Result<PublisherConfirm, lapin::Error> {

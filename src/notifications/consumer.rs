@@ -98,7 +98,7 @@ async fn consume(
     let early = |error: BrokerError| ConsumeFailure { error: error.into(), had_begun: false };
     let broker = tokio::select! {
         () = &mut stop => return Ok(()),
-        connected = Broker::connect(url, "loms notifications") => connected.map_err(early)?,
+        connected = connect(url) => connected.map_err(early)?,
     };
     let mut consumer = limited(start(&broker)).await.map_err(early)?;
     tracing::info!("taking events from the queue {QUEUE}");
@@ -113,6 +113,15 @@ async fn consume(
     // Acknowledgements that are on their way arrive first.
     broker.close().await;
     Ok(())
+}
+
+async fn connect(url: &SecretString) -> Result<Broker, BrokerError> {
+    let broker = Broker::open(url, "loms notifications").await?;
+    let prepared = broker.prepare().await;
+    if prepared.is_err() {
+        broker.unblocked().await;
+    }
+    prepared.map(|()| broker)
 }
 
 async fn start(broker: &Broker) -> Result<Consumer, BrokerError> {

@@ -7,6 +7,7 @@
 pub mod asyncapi;
 pub mod broker;
 pub mod channels;
+mod circuit_breaker;
 pub mod consumer;
 pub mod in_process;
 mod lease;

@@ -21,6 +21,7 @@ use crate::store::notification_log::{Attempt, NotificationLog, Told};
 use crate::store::{StoreError, in_time};
 
 use super::channels::{Channel, ChannelError, Delivery};
+use super::circuit_breaker::CircuitBreaker;
 use super::insist;
 use super::lease::Lease;
 use super::topology::{RETRY_QUEUES, retry_queue};
@@ -29,6 +30,8 @@ use super::topology::{RETRY_QUEUES, retry_queue};
 pub const ATTEMPTS_MAX: u32 = 4;
 const _: () = assert!(ATTEMPTS_MAX as usize == RETRY_QUEUES.len() + 1);
 
+const LEFT_ALONE: &str = "it did not answer several times in a row, and is left alone for a moment";
+
 /// So many notifications are under way at once. All events of an order are in the same lane, so that its user
 /// hears of them in their order.
 const LANES: usize = 16;
@@ -36,7 +39,7 @@ const LANES: usize = 16;
 const PART_EVENTS: usize = 100;
 
 pub struct Notifier {
-    channels: Vec<Box<dyn Channel>>,
+    channels: Vec<CircuitBreaker>,
     log: Arc<dyn NotificationLog>,
     clock: Arc<dyn Clock>,
     stopping: AtomicBool,
@@ -99,6 +102,7 @@ struct Lane<'a> {
 impl Notifier {
     #[must_use]
     pub fn new(channels: Vec<Box<dyn Channel>>, log: Arc<dyn NotificationLog>, clock: Arc<dyn Clock>) -> Self {
+        let channels = channels.into_iter().map(CircuitBreaker::around).collect();
         Self { channels, log, clock, stopping: AtomicBool::new(false) }
     }
 
@@ -141,11 +145,11 @@ impl Notifier {
     /// The names of its channels.
     #[must_use]
     pub fn channels(&self) -> Vec<&'static str> {
-        self.channels.iter().map(|channel| channel.name()).collect()
+        self.channels.iter().map(|breaker| breaker.channel.name()).collect()
     }
 
     fn is_local(&self) -> bool {
-        self.channels.iter().all(|channel| channel.is_local())
+        self.channels.iter().all(|breaker| breaker.channel.is_local())
     }
 
     async fn tell(
@@ -190,7 +194,8 @@ impl Notifier {
         let mut made = Lane::default();
         for &(at, event) in events {
             let (mut verdict, mut ended_in_part) = (Verdict::Done, false);
-            for channel in &self.channels {
+            for breaker in &self.channels {
+                let channel = &*breaker.channel;
                 let number = match known.attempts.get(&(event.id, channel.name())) {
                     Some((Told::Sent | Told::Skipped, _)) => {
                         ended_in_part = true;
@@ -207,7 +212,7 @@ impl Notifier {
                     Some((Told::Failed, _)) | None => 1,
                     Some((Told::Waiting, attempts)) => attempts + 1,
                 };
-                if !self.may_send(&**channel, known.lease) {
+                if !self.may_send(channel, known.lease) {
                     verdict = Verdict::InHand;
                     if ended_in_part && known.source.is_broker() {
                         made.attempts.push((at, self.put_off(event, channel.name(), number - 1)));
@@ -215,7 +220,11 @@ impl Notifier {
                     break;
                 }
                 ended_in_part = true;
-                let sent = channel.send(event, known.contacts.get(&event.user)).await;
+                let (number, sent) = match breaker.send(event, known.contacts.get(&event.user)).await {
+                    Some(sent) => (number, sent),
+                    // Nothing is given up that was not tried.
+                    None => (number.min(ATTEMPTS_MAX - 1), Err(ChannelError::Later(LEFT_ALONE.to_owned()))),
+                };
                 let attempt = self.attempt(event, channel.name(), number, sent, known.source);
                 verdict = verdict.and(Verdict::of(&attempt));
                 made.attempts.push((at, attempt));
@@ -232,7 +241,7 @@ impl Notifier {
     }
 
     async fn contacts(&self, events: &[OrderEvent]) -> Result<HashMap<UserId, Contact>, StoreError> {
-        if !self.channels.iter().any(|channel| channel.needs_contact()) {
+        if !self.channels.iter().any(|breaker| breaker.channel.needs_contact()) {
             return Ok(HashMap::new());
         }
         let mut users: Vec<UserId> =

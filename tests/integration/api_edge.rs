@@ -177,8 +177,11 @@ async fn a_page_of_another_website_may_look_and_change_nothing() {
             let request = shop.client.request(method, path, None).header("Sec-Fetch-Site", site);
             answered(request).await
         };
+        for site in ["cross-site", "same-site"] {
+            assert_problem(&from(site, Method::POST, &format!("{path}/cancel")).await, 403, "forbidden");
+        }
         for (method, path) in [
-            (Method::POST, &*format!("{path}/cancel")),
+            (Method::POST, &*format!("{path}/pay")),
             (Method::POST, "/stocks/import"),
             (Method::DELETE, "/carts/ann"),
             (Method::PUT, "/carts/ann/items/PEN"),

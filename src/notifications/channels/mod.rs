@@ -4,7 +4,6 @@ use async_trait::async_trait;
 
 use crate::domain::OrderEvent;
 
-mod circuit_breaker;
 pub mod email;
 mod log;
 mod settings;

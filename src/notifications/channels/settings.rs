@@ -7,7 +7,6 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::clock::Clock;
 
-use super::circuit_breaker::CircuitBreaker;
 use super::{Channel, Log, email, webhook};
 
 /// A channel is there where its address is set.
@@ -51,11 +50,10 @@ impl Settings {
     pub fn open(&self, currency: Currency, clock: &Arc<dyn Clock>) -> Result<Vec<Box<dyn Channel>>, SettingsError> {
         let mut channels: Vec<Box<dyn Channel>> = vec![Box::new(Log)];
         if let Some(settings) = self.webhook()? {
-            let webhook = webhook::Webhook::new(settings, currency, Arc::clone(clock))?;
-            channels.push(Box::new(CircuitBreaker::around(webhook)));
+            channels.push(Box::new(webhook::Webhook::new(settings, currency, Arc::clone(clock))?));
         }
         if let Some(settings) = self.mail()? {
-            channels.push(Box::new(CircuitBreaker::around(email::Mailer::new(settings, currency)?)));
+            channels.push(Box::new(email::Mailer::new(settings, currency)?));
         }
         Ok(channels)
     }

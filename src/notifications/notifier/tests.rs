@@ -86,7 +86,7 @@ impl NotificationLog for Log {
             event: *event,
             channel: "letters".to_owned(),
             told: *told,
-            attempts: 1,
+            attempts: ATTEMPTS_MAX - 1,
         };
         Ok(self.kept.lock().expect("no panic").iter().map(known).collect())
     }
@@ -275,7 +275,7 @@ impl Channel for Notes {
 #[tokio::test(start_paused = true)]
 async fn what_a_stop_leaves_told_on_some_channels_only_does_not_pass_for_told() {
     let (mut notifier, _, log) = sending_for(Duration::from_secs(5), Log::default());
-    notifier.channels.insert(0, Box::new(Notes));
+    notifier.channels.insert(0, CircuitBreaker::around(Box::new(Notes)));
     let events = events(1);
     let (told, ()) = tokio::join!(notifier.notify(&events, Source::Broker), async {
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -297,6 +297,44 @@ async fn what_waits_for_its_time_is_not_hurried_by_the_relay() {
     assert_eq!(*letters.sent.lock().expect("no panic"), []);
     notifier.notify(&events, Source::Retry).await.expect("told");
     assert_eq!(letters.sent.lock().expect("no panic").len(), 3);
+}
+
+/// Does not answer.
+#[derive(Default)]
+struct Silent(AtomicUsize);
+
+#[async_trait::async_trait]
+impl Channel for Arc<Silent> {
+    fn name(&self) -> &'static str {
+        "letters"
+    }
+
+    async fn send(&self, _: &OrderEvent, _: Option<&Contact>) -> Result<Delivery, ChannelError> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        Err(ChannelError::Later("no answer".to_owned()))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_answer_is_left_alone_and_nothing_is_given_up_untried() {
+    let (silent, log) = (Arc::<Silent>::default(), Arc::<Log>::default());
+    let notifier = Notifier::new(vec![Box::new(Arc::clone(&silent))], log.clone(), Arc::new(SystemClock));
+    let events = events(8);
+    let tell = async || notifier.notify(&events, Source::Broker).await.expect("told");
+    let began = Instant::now();
+    let first = tell().await;
+    let asked = silent.0.load(Ordering::Relaxed);
+    assert!(asked < 12, "{asked} calls: the first of three in each lane, and what was begun before four were silent");
+    assert!(began.elapsed() < Duration::from_secs(21), "the others were waited for");
+    assert_eq!(first, vec![Verdict::Again { attempts: 1 }; 24]);
+
+    // All of them are known to wait for the last of their attempts.
+    log.kept.lock().expect("no panic").extend(events.iter().map(|event| (event.id, Told::Waiting)));
+    assert_eq!(tell().await, vec![Verdict::Again { attempts: ATTEMPTS_MAX - 1 }; 24]);
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let given_up = tell().await.into_iter().filter(|verdict| matches!(verdict, Verdict::GivenUp { .. })).count();
+    assert_eq!((silent.0.load(Ordering::Relaxed), given_up), (asked + 1, 1), "one is tried, to see");
 }
 
 /// The relay was halted with them in hand, so that another process has taken its place.

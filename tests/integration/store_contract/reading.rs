@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use loms::domain::cart::{Cart, Edit};
+use loms::domain::contact::{Contact, Email, Locale};
 use loms::domain::order::Status;
 use loms::domain::{OrderId, Time};
 use loms::store::{Change, Key, Movement, OrderFilter, Outcome, ShelfEdit, Verdict};
 use sqlx::{Connection as _, Executor as _, PgConnection};
 
+use super::books::run;
 use super::{
-    Ground, PATIENCE, adjustment, at, cancelled, count, counts, failed, keyed, moved, on_each_store, on_postgres,
-    payed, placed, placed_with_key, plain, reserved, set_in, shelf_edit, shortage, sku, user,
+    Ground, PATIENCE, adjustment, at, cancelled, count, counts, failed, keyed, moved, on_each_database, on_each_store,
+    on_postgres, payed, placed, placed_with_key, plain, reserved, set_in, shelf_edit, shortage, sku, user,
 };
 
 const ODD: [&str; 5] = ["85123A", "85123a", "BANK CHARGES", "it's 100% \"odd\"\\", "ящик №4"];
@@ -247,6 +249,21 @@ async fn orders_that_await_payment_come_by_their_deadlines() {
             let due = ground.store.awaiting_payment(start, at(until_ms), 10).await.expect("read");
             assert_eq!(due.len(), expected);
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_contact_that_cannot_be_used_is_none_and_stands_in_nobodys_way() {
+    on_each_database(async |ground| {
+        let email = Email::parse("reader@shop.example").expect("an address");
+        let contact = Contact { email, locale: Locale::En };
+        for name in ["ann", "bob"] {
+            ground.store.set_contact(&user(name), &contact, at(1)).await.expect("set");
+        }
+        run(ground, "update contacts set locale = 'xx' where user_id = 'ann'").await;
+        let contacts = ground.store.contacts(&[user("ann"), user("bob")]).await.expect("read");
+        assert_eq!(contacts, [(user("bob"), contact)]);
     })
     .await;
 }
