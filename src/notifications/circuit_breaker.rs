@@ -38,14 +38,16 @@ impl CircuitBreaker {
 
     /// What the channel says; `None` where it is left alone.
     pub async fn send(&self, event: &OrderEvent, contact: Option<&Contact>) -> Option<Result<Delivery, ChannelError>> {
+        if self.channel.needs_contact() && contact.is_none() {
+            return Some(self.channel.send(event, contact).await);
+        }
         if !self.may_try() {
             return None;
         }
         let began = Instant::now();
         let sent = self.channel.send(event, contact).await;
         match &sent {
-            // Nobody was asked.
-            Ok(Delivery::Skipped(_)) => {}
+            Ok(Delivery::Skipped(_)) => self.has_asked_nobody(),
             Err(ChannelError::Later(_)) if began.elapsed() >= SILENCE => self.has_met_silence(),
             _ => self.with(|heard| *heard = Heard::default()),
         }
@@ -63,6 +65,11 @@ impl CircuitBreaker {
             }
             None => true,
         })
+    }
+
+    /// Where this was the one to be tried, the next one is.
+    fn has_asked_nobody(&self) {
+        self.with(|heard| heard.next_try_at = heard.next_try_at.map(|_| Instant::now()));
     }
 
     fn has_met_silence(&self) {

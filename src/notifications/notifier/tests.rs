@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::clock::SystemClock;
+use crate::domain::contact::{Email, Locale};
 use crate::domain::{EventKind, Money, OrderId};
 use crate::store::notification_log::{Known, Notification, NotificationFilter};
 
@@ -335,6 +336,48 @@ async fn who_does_not_answer_is_left_alone_and_nothing_is_given_up_untried() {
     tokio::time::sleep(Duration::from_secs(30)).await;
     let given_up = tell().await.into_iter().filter(|verdict| matches!(verdict, Verdict::GivenUp { .. })).count();
     assert_eq!((silent.0.load(Ordering::Relaxed), given_up), (asked + 1, 1), "one is tried, to see");
+}
+
+/// Does not answer, either; but is asked of those only who have an address, and of no order that failed.
+struct Mail(Arc<Silent>);
+
+#[async_trait::async_trait]
+impl Channel for Mail {
+    fn name(&self) -> &'static str {
+        "mail"
+    }
+
+    fn needs_contact(&self) -> bool {
+        true
+    }
+
+    async fn send(&self, event: &OrderEvent, contact: Option<&Contact>) -> Result<Delivery, ChannelError> {
+        match contact {
+            Some(_) if event.status != Status::Failed => self.0.send(event, contact).await,
+            _ => Ok(Delivery::Skipped("nobody")),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_nobody_to_ask_is_not_the_one_to_be_tried() {
+    let breaker = CircuitBreaker::around(Box::new(Mail(Arc::default())));
+    let event = events(1).remove(0);
+    let unmailed = OrderEvent { status: Status::Failed, ..event.clone() };
+    let ann = Contact { email: Email::parse("ann@example.org").expect("an address"), locale: Locale::default() };
+    let (skipped, left_alone) = (Some(Ok(Delivery::Skipped("nobody"))), None);
+    for _ in 0..4 {
+        assert!(matches!(breaker.send(&event, Some(&ann)).await, Some(Err(ChannelError::Later(_)))));
+        assert_eq!(breaker.send(&event, None).await, skipped, "it is no answer");
+    }
+    assert_eq!(breaker.send(&event, Some(&ann)).await, left_alone);
+    assert_eq!(breaker.send(&event, None).await, skipped, "nobody is to be waited for");
+    assert_eq!(breaker.send(&event, Some(&ann)).await, left_alone);
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(breaker.send(&event, None).await, skipped);
+    assert_eq!(breaker.send(&unmailed, Some(&ann)).await, skipped);
+    assert!(breaker.send(&event, Some(&ann)).await.is_some(), "it is tried again");
+    assert_eq!(breaker.send(&event, Some(&ann)).await, left_alone);
 }
 
 /// The relay was halted with them in hand, so that another process has taken its place.
