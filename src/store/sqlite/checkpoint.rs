@@ -36,24 +36,35 @@ impl OpenForEver {
         Ok(Self(Box::leak(Box::new(File::open(path)?))))
     }
 
-    /// Ends the process where it fails. The system may have forgotten what it could not write, and says so once; SQLite would
-    /// count it as copied, and let the log start anew over the only good copy. The next start copies all of the log again.
-    async fn flush(&self) {
+    async fn flush(&self) -> Result<(), CheckpointError> {
         let file = self.0;
-        if let Ok(Err(error)) = tokio::task::spawn_blocking(|| file.sync_data()).await {
-            tracing::error!(%error, "the disk has failed to keep the database's file; the program ends, start it again");
-            std::process::exit(1);
-        }
+        let flushed = tokio::task::spawn_blocking(|| file.sync_data()).await;
+        flushed.unwrap_or_else(|torn_off| Err(torn_off.into())).map_err(CheckpointError::NotKept)
     }
 }
 
-/// Looks after the log until the pool is closed.
+#[derive(Debug, thiserror::Error)]
+enum CheckpointError {
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+    /// The system may have forgotten what it could not write, and says so once; SQLite would count it as copied, and let the
+    /// log start anew over the only good copy.
+    #[error("the disk has failed to keep the database's file: {0}")]
+    NotKept(io::Error),
+}
+
+/// Looks after the log until the pool is closed. Ends the process where the disk has failed to keep the file: the next start
+/// copies all of the log again.
 pub(super) async fn keep_log_short(pool: SqlitePool, file: OpenForEver, turn: Turn) {
     loop {
         let pause = match shorten_log(&pool, &file, &turn).await {
             Ok(true) => LOOK_PAUSE_MS,
             Ok(false) => LONG_PAUSE_MS,
-            Err(sqlx::Error::PoolClosed) => return,
+            Err(CheckpointError::Database(sqlx::Error::PoolClosed)) => return,
+            Err(error @ CheckpointError::NotKept(_)) => {
+                tracing::error!(%error, "the program ends, start it again");
+                std::process::exit(1);
+            }
             Err(error) => {
                 tracing::warn!(%error, "SQLite's log could not be copied into the file");
                 LONG_PAUSE_MS
@@ -63,7 +74,7 @@ pub(super) async fn keep_log_short(pool: SqlitePool, file: OpenForEver, turn: Tu
     }
 }
 
-async fn shorten_log(pool: &SqlitePool, file: &OpenForEver, turn: &Turn) -> Result<bool, sqlx::Error> {
+async fn shorten_log(pool: &SqlitePool, file: &OpenForEver, turn: &Turn) -> Result<bool, CheckpointError> {
     let mut connection = pool.acquire().await?;
     let copied = copy_where_long(&mut connection, file, turn).await;
     if copied.is_err() {
@@ -80,7 +91,7 @@ async fn copy_where_long(
     connection: &mut SqliteConnection,
     file: &OpenForEver,
     turn: &Turn,
-) -> Result<bool, sqlx::Error> {
+) -> Result<bool, CheckpointError> {
     let mut log = checkpoint(connection, "pragma wal_checkpoint(noop)").await?;
     if log.pages < LOG_PAGES || log.copied == log.pages {
         return Ok(true);
@@ -91,7 +102,7 @@ async fn copy_where_long(
         if log.copied == log.pages || log.copied == before {
             return Ok(log.copied == log.pages);
         }
-        file.flush().await;
+        file.flush().await?;
     }
     let _turn = turn.lock().await;
     checkpoint(connection, "pragma wal_checkpoint(passive)").await?;
@@ -108,6 +119,7 @@ mod tests {
     use std::time::Instant;
 
     use sqlx::ConnectOptions;
+    use sqlx::sqlite::SqliteJournalMode;
 
     use super::super::Sqlite;
     use super::*;
@@ -136,5 +148,31 @@ insert into filling select zeroblob(4000) from numbers";
         sqlx::raw_sql("insert into filling values (null)").execute(&mut connection).await.expect("written");
         let log = checkpoint(&mut connection, "pragma wal_checkpoint(noop)").await.expect("looked at");
         assert!(log.pages < 10, "the log goes on: {} pages", log.pages);
+    }
+
+    /// No disk keeps what is flushed to it.
+    const NO_DISK: &str = "/dev/null";
+
+    #[tokio::test]
+    async fn what_the_disk_does_not_keep_is_an_error_and_nothing_is_flushed_in_vain() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let url = format!("sqlite://{}/shop.db", folder.path().display());
+        let options = super::super::options(&url).expect("an address").create_if_missing(true);
+        // Nobody looks after its log.
+        let sqlite = Sqlite::connect(&url, options.journal_mode(SqliteJournalMode::Wal)).await.expect("opened");
+        let file = OpenForEver::open(Path::new(NO_DISK)).expect("it is there");
+        let mut reader = sqlite.options.connect().await.expect("connected");
+        sqlx::raw_sql("create table first (row); begin; select * from first").execute(&mut reader).await.expect("read");
+        let mut connection = sqlite.options.connect().await.expect("connected");
+        sqlx::raw_sql(FILLING).execute(&mut connection).await.expect("written");
+
+        // All but what was written after the reader's look is copied, and that only.
+        let copied = copy_where_long(&mut connection, &file, &sqlite.turn).await;
+        assert!(matches!(copied, Err(CheckpointError::NotKept(_))), "{copied:?}");
+        let copied = copy_where_long(&mut connection, &file, &sqlite.turn).await;
+        assert!(matches!(copied, Ok(false)), "there is nothing to be flushed: {copied:?}");
+        sqlx::raw_sql("rollback").execute(&mut reader).await.expect("ended");
+        let copied = copy_where_long(&mut connection, &file, &sqlite.turn).await;
+        assert!(matches!(copied, Ok(true)), "SQLite has flushed it itself: {copied:?}");
     }
 }
