@@ -55,6 +55,7 @@ enum CheckpointError {
 
 /// Looks after the log until the pool is closed. Ends the process where the disk has failed to keep the file: the next start
 /// copies all of the log again.
+#[expect(clippy::exit, reason = "an ordered end would write, and copy, more of the same")]
 pub(super) async fn keep_log_short(pool: SqlitePool, file: OpenForEver, turn: Turn) {
     loop {
         let pause = match shorten_log(&pool, &file, &turn).await {
