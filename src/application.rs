@@ -359,7 +359,8 @@ async fn import_first_stock(
     let rows: Vec<ShelfEdit> = rows.into_iter().map(|(_, row)| row).collect();
     let shelves = rows.len();
     let (answer, answered) = oneshot::channel();
-    let change = Change::StockEdited { edit: StockEdit::Count(rows), key: None };
+    // Another process may have begun the same shelves since, and have sold from them.
+    let change = Change::StockEdited { edit: StockEdit::Begin(rows), key: None };
     if journal.try_send(journal::Write { change, answer }).is_err() || answered.await?.is_err() {
         bail!("the stock for the empty database could not be imported");
     }

@@ -53,6 +53,8 @@ pub enum Movement {
 pub enum StockEdit {
     /// So many units lie there.
     Count(Vec<ShelfEdit>),
+    /// So many units lie where there was no shelf yet. Shelves that are there stay as they are.
+    Begin(Vec<ShelfEdit>),
     /// So many units more, or less.
     Adjust { row: ShelfEdit, reason: String, at: Time },
 }
@@ -200,7 +202,7 @@ impl ShelfEdit {
 impl StockEdit {
     pub fn rows(&self) -> &[ShelfEdit] {
         match self {
-            Self::Count(rows) => rows,
+            Self::Count(rows) | Self::Begin(rows) => rows,
             Self::Adjust { row, .. } => std::slice::from_ref(row),
         }
     }

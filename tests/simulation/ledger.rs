@@ -124,10 +124,13 @@ impl Ledger {
                 world.check(refusable, || format!("a payment is refused in vain: {order:?}"));
             }
             Change::StockEdited { edit, .. } => {
-                let adjusts = matches!(edit, StockEdit::Adjust { .. });
                 for row in edit.rows() {
-                    let on_hand = accounts.on_hand.entry((row.sku.clone(), row.warehouse)).or_default();
-                    *on_hand = if adjusts { *on_hand + row.units } else { row.units };
+                    let on_hand = accounts.on_hand.entry((row.sku.clone(), row.warehouse));
+                    match edit {
+                        StockEdit::Count(_) => drop(on_hand.insert_entry(row.units)),
+                        StockEdit::Begin(_) => drop(on_hand.or_insert(row.units)),
+                        StockEdit::Adjust { .. } => *on_hand.or_default() += row.units,
+                    }
                 }
             }
         }

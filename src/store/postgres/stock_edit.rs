@@ -11,6 +11,7 @@ use crate::store::rows::Numbers;
 use crate::store::stock_edit::{ADD_TO_SHELF, BEGIN_SHELF, KEEP_KEY, NOTE_ADJUSTMENT};
 
 use super::reads;
+use super::unnest::column;
 use super::writer::{begin, commit, execute, limited, undo_collision};
 
 pub(super) async fn write(
@@ -52,6 +53,10 @@ async fn apply(
     let refused = match edit {
         StockEdit::Count(rows) => {
             Some(count(connection, rows).await?).filter(|rows| !rows.is_empty()).map(Refused::BelowReserved)
+        }
+        StockEdit::Begin(rows) => {
+            begin_shelves(connection, rows).await?;
+            None
         }
         StockEdit::Adjust { row, reason, at } => {
             if adjust(connection, row).await? {
@@ -107,6 +112,19 @@ async fn count(connection: &mut PgConnection, rows: &[ShelfEdit]) -> Result<Vec<
     .fetch_all(connection)
     .await?;
     Ok(positions.into_iter().filter_map(|position| usize::try_from(position).ok()).collect())
+}
+
+async fn begin_shelves(connection: &mut PgConnection, rows: &[ShelfEdit]) -> Result<(), sqlx::Error> {
+    let begun = sqlx::query(
+        "insert into stocks (sku, warehouse_id, on_hand)
+         select * from unnest($1::text[], $2::integer[], $3::bigint[]) as counted (sku, warehouse_id, on_hand)
+         order by sku collate \"C\", warehouse_id
+         on conflict (sku, warehouse_id) do nothing",
+    )
+    .bind(column(rows, |row| row.sku.as_str()))
+    .bind(column(rows, |row| row.warehouse.0))
+    .bind(column(rows, |row| row.units));
+    begun.execute(connection).await.map(drop)
 }
 
 /// `false` where the shelf does not take it. Who finds no shelf, and then cannot begin one, was overtaken by whoever

@@ -44,6 +44,10 @@ async fn apply(
         StockEdit::Count(rows) => {
             Some(count(connection, rows).await?).filter(|rows| !rows.is_empty()).map(Refused::BelowReserved)
         }
+        StockEdit::Begin(rows) => {
+            begin_shelves(connection, rows).await?;
+            None
+        }
         StockEdit::Adjust { row, reason, at } => {
             if adjust(connection, row).await? {
                 note(connection, row, reason, *at).await?;
@@ -66,8 +70,7 @@ async fn apply(
 
 /// Gives the positions of the rows that cannot be.
 async fn count(connection: &mut SqliteConnection, rows: &[ShelfEdit]) -> Result<Vec<usize>, sqlx::Error> {
-    let row = |row: &ShelfEdit| (row.sku.clone(), row.warehouse, row.units);
-    let counted = json(&rows.iter().map(row).collect::<Vec<_>>());
+    let counted = as_json(rows);
     let written = sqlx::query(
         "insert into stocks (sku, warehouse_id, on_hand)
          select value ->> 0, value ->> 1, value ->> 2 from jsonb_each($1) where true
@@ -88,6 +91,20 @@ async fn count(connection: &mut SqliteConnection, rows: &[ShelfEdit]) -> Result<
     .fetch_all(connection)
     .await?;
     Ok(positions.into_iter().filter_map(|position| usize::try_from(position).ok()).collect())
+}
+
+fn as_json(rows: &[ShelfEdit]) -> String {
+    let row = |row: &ShelfEdit| (row.sku.clone(), row.warehouse, row.units);
+    json(&rows.iter().map(row).collect::<Vec<_>>())
+}
+
+async fn begin_shelves(connection: &mut SqliteConnection, rows: &[ShelfEdit]) -> Result<(), sqlx::Error> {
+    let begun = sqlx::query(
+        "insert into stocks (sku, warehouse_id, on_hand)
+         select value ->> 0, value ->> 1, value ->> 2 from jsonb_each($1) where true
+         on conflict (sku, warehouse_id) do nothing",
+    );
+    begun.bind(as_json(rows)).execute(connection).await.map(drop)
 }
 
 /// `false` where the shelf does not take it. Nobody else writes meanwhile.

@@ -1,10 +1,10 @@
 //! Adjustments of shelves: goods in, and goods lost.
 
 use loms::domain::stock::ON_HAND_MAX;
-use loms::store::{Change, Refused, Verdict, Writer};
+use loms::store::{Change, Refused, StockEdit, Verdict, Writer};
 use sqlx::{Connection as _, Executor as _, PgConnection};
 
-use super::{adjustment, at, on_each_store, on_postgres, placed, plain, reserved};
+use super::{adjustment, at, on_each_store, on_postgres, placed, plain, reserved, shelf_edit};
 
 async fn adjust(writer: &mut dyn Writer, row: (&str, i32, i64)) -> Verdict {
     let edit = Change::StockEdited { edit: adjustment(row), key: None };
@@ -36,6 +36,27 @@ async fn a_shelf_does_not_come_to_hold_more_than_a_warehouse_does() {
         );
         let next = reserved(1, "ann", &[("A", &[(1, 1)])]);
         assert_eq!(writer.write(&[placed(&next)], at(2)).await.expect("written"), [Verdict::Written]);
+        ground.assert_books_are_right().await;
+    })
+    .await;
+}
+
+/// Two servers that start on an empty database both bring the first stock.
+#[tokio::test]
+async fn who_begins_shelves_leaves_those_that_are_there_as_they_are() {
+    on_each_store(async |ground| {
+        let (_, mut writer) = ground.stocked().await;
+        let ((warehouse, on_hand, _), order) = (ground.shelves("A").await[0], reserved(1, "ann", &[("A", &[(1, 1)])]));
+        writer.write(&[placed(&order)], at(2)).await.expect("written");
+        let rows = [("NEW", 1, 3), ("A", 1, on_hand + 99), ("A", 77, 5)].map(shelf_edit).to_vec();
+        let begins = Change::StockEdited { edit: StockEdit::Begin(rows), key: None };
+        for _ in 0..2 {
+            let verdict = writer.write(std::slice::from_ref(&begins), at(3)).await.expect("written").remove(0);
+            assert!(matches!(verdict, Verdict::StockWritten(_)), "{verdict:?}");
+            let of_a = ground.shelves("A").await;
+            assert_eq!((of_a[0], of_a.last()), ((warehouse, on_hand, 1), Some(&(77, 5, 0))));
+            assert_eq!(ground.shelves("NEW").await, [(1, 3, 0)]);
+        }
         ground.assert_books_are_right().await;
     })
     .await;

@@ -225,10 +225,14 @@ impl Tables {
             return Verdict::Refused(Refused::KeyTaken);
         }
         let adjusts = matches!(edit, StockEdit::Adjust { .. });
+        let begins = matches!(edit, StockEdit::Begin(_));
         let mut after = Vec::new();
         let mut below = Vec::new();
         for (at, row) in edit.rows().iter().enumerate() {
             let known = self.shelves.get(&(row.sku.clone(), row.warehouse));
+            if begins && known.is_some() {
+                continue;
+            }
             let (on_hand, reserved) = known.map_or((0, 0), |shelf| (shelf.on_hand, shelf.reserved));
             let on_hand = if adjusts { on_hand + row.units } else { row.units };
             if adjusts && row.units > 0 && on_hand > ON_HAND_MAX {
