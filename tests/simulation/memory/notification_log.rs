@@ -19,6 +19,8 @@ pub struct Notifications {
     contacts: BTreeMap<UserId, Contact>,
     /// Whose an event is, and until when.
     leases: BTreeMap<EventId, (i64, Instant)>,
+    /// When an event was last taken from somebody who has not prolonged his lease.
+    taken_over: BTreeMap<EventId, Instant>,
 }
 
 impl Notifications {
@@ -46,6 +48,10 @@ impl Notifications {
         self.rows.insert((event.id, attempt.channel), (row, attempt.next_attempt_at));
     }
 
+    pub fn taken_over(&self, event: EventId) -> Option<Instant> {
+        self.taken_over.get(&event).copied()
+    }
+
     pub fn told(&self, event: EventId, channel: &'static str) -> Option<Told> {
         self.rows.get(&(event, channel)).map(|(row, _)| row.told)
     }
@@ -60,6 +66,9 @@ impl NotificationLog for MemoryStore {
                 log.leases.get(event).is_none_or(|(_, expires_at)| *expires_at <= now)
             };
             let leased: Vec<EventId> = events.iter().copied().filter(|event| is_free(&log, event)).collect();
+            let ended = leased.iter().filter(|event| log.leases.contains_key(event)).map(|event| (*event, now));
+            let ended: Vec<(EventId, Instant)> = ended.collect();
+            log.taken_over.extend(ended);
             log.leases.extend(leased.iter().map(|event| (*event, (holder, now + time_to_live))));
             leased
         })
