@@ -1,5 +1,11 @@
 //! The statements of a stock edit that both databases understand.
 
+/// What becomes of a shelf that is to be inserted and is there: it is counted, unless more is reserved of it.
+pub(super) const COUNT_AGAIN: &str =
+    "do update set on_hand = excluded.on_hand where stocks.reserved <= excluded.on_hand";
+/// Or it stays as it is.
+pub(super) const LEAVE: &str = "do nothing";
+
 /// $1 SKU, $2 warehouse, $3 units, $4 the most on hand. No row where the shelf is not there or does not take it.
 pub(super) const ADD_TO_SHELF: &str = "
     update stocks set on_hand = on_hand + $3

@@ -1,6 +1,6 @@
 //! A stock count, an adjustment or an import: a transaction of its own, with few guests.
 
-use sqlx::PgConnection;
+use sqlx::{PgConnection, QueryBuilder};
 
 use crate::domain::stock::{ON_HAND_MAX, Shelf};
 use crate::domain::{Sku, Time};
@@ -8,7 +8,7 @@ use crate::store::WriteError;
 use crate::store::change::{Refused, ShelfEdit, StockEdit, Verdict};
 use crate::store::idempotency::{Keyed, Outcome};
 use crate::store::rows::Numbers;
-use crate::store::stock_edit::{ADD_TO_SHELF, BEGIN_SHELF, KEEP_KEY, NOTE_ADJUSTMENT};
+use crate::store::stock_edit::{ADD_TO_SHELF, BEGIN_SHELF, COUNT_AGAIN, KEEP_KEY, LEAVE, NOTE_ADJUSTMENT};
 
 use super::reads;
 use super::unnest::column;
@@ -55,7 +55,7 @@ async fn apply(
             Some(count(connection, rows).await?).filter(|rows| !rows.is_empty()).map(Refused::BelowReserved)
         }
         StockEdit::Begin(rows) => {
-            begin_shelves(connection, rows).await?;
+            insert(connection, rows, LEAVE).await?;
             None
         }
         StockEdit::Adjust { row, reason, at } => {
@@ -78,24 +78,29 @@ async fn apply(
     }
 }
 
-/// Gives the positions of the rows that cannot be, in an order of locking that all writers keep.
+/// Begins shelves, in an order of locking that all writers keep; gives the number of those written. What becomes of one
+/// that is there, SQL says.
+async fn insert(
+    connection: &mut PgConnection,
+    rows: &[ShelfEdit],
+    where_there_is_one: &'static str,
+) -> Result<u64, sqlx::Error> {
+    let mut query = QueryBuilder::new("insert into stocks (sku, warehouse_id, on_hand) select * from unnest(");
+    query.push_bind(column(rows, |row| row.sku.as_str())).push(", ");
+    query.push_bind(column(rows, |row| row.warehouse.0)).push(", ");
+    query.push_bind(column(rows, |row| row.units));
+    query.push(
+        ") as counted (sku, warehouse_id, on_hand)
+        order by sku collate \"C\", warehouse_id
+        on conflict (sku, warehouse_id) ",
+    );
+    let inserted = query.push(where_there_is_one).build().execute(connection).await?;
+    Ok(inserted.rows_affected())
+}
+
+/// Gives the positions of the rows that cannot be.
 async fn count(connection: &mut PgConnection, rows: &[ShelfEdit]) -> Result<Vec<usize>, sqlx::Error> {
-    let skus: Vec<&str> = rows.iter().map(|row| row.sku.as_str()).collect();
-    let warehouses: Vec<i32> = rows.iter().map(|row| row.warehouse.0).collect();
-    let units: Vec<i64> = rows.iter().map(|row| row.units).collect();
-    let written = sqlx::query(
-        "insert into stocks (sku, warehouse_id, on_hand)
-         select * from unnest($1::text[], $2::integer[], $3::bigint[]) as counted (sku, warehouse_id, on_hand)
-         order by sku collate \"C\", warehouse_id
-         on conflict (sku, warehouse_id) do update set on_hand = excluded.on_hand
-         where stocks.reserved <= excluded.on_hand",
-    )
-    .bind(&skus)
-    .bind(&warehouses)
-    .bind(&units)
-    .execute(&mut *connection)
-    .await?;
-    if written.rows_affected() == rows.len() as u64 {
+    if insert(&mut *connection, rows, COUNT_AGAIN).await? == rows.len() as u64 {
         return Ok(Vec::new());
     }
     let positions: Vec<i64> = sqlx::query_scalar(
@@ -106,25 +111,12 @@ async fn count(connection: &mut PgConnection, rows: &[ShelfEdit]) -> Result<Vec<
          where stocks.reserved > counted.on_hand
          order by position",
     )
-    .bind(&skus)
-    .bind(&warehouses)
-    .bind(&units)
+    .bind(column(rows, |row| row.sku.as_str()))
+    .bind(column(rows, |row| row.warehouse.0))
+    .bind(column(rows, |row| row.units))
     .fetch_all(connection)
     .await?;
     Ok(positions.into_iter().filter_map(|position| usize::try_from(position).ok()).collect())
-}
-
-async fn begin_shelves(connection: &mut PgConnection, rows: &[ShelfEdit]) -> Result<(), sqlx::Error> {
-    let begun = sqlx::query(
-        "insert into stocks (sku, warehouse_id, on_hand)
-         select * from unnest($1::text[], $2::integer[], $3::bigint[]) as counted (sku, warehouse_id, on_hand)
-         order by sku collate \"C\", warehouse_id
-         on conflict (sku, warehouse_id) do nothing",
-    )
-    .bind(column(rows, |row| row.sku.as_str()))
-    .bind(column(rows, |row| row.warehouse.0))
-    .bind(column(rows, |row| row.units));
-    begun.execute(connection).await.map(drop)
 }
 
 /// `false` where the shelf does not take it. Who finds no shelf, and then cannot begin one, was overtaken by whoever

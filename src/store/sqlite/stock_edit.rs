@@ -1,6 +1,6 @@
 //! A stock count, an adjustment or an import: a transaction of its own, with few guests.
 
-use sqlx::SqliteConnection;
+use sqlx::{QueryBuilder, SqliteConnection};
 
 use crate::domain::stock::{ON_HAND_MAX, Shelf};
 use crate::domain::{Sku, Time};
@@ -8,7 +8,7 @@ use crate::store::WriteError;
 use crate::store::change::{Refused, ShelfEdit, StockEdit, Verdict};
 use crate::store::idempotency::{Keyed, Outcome};
 use crate::store::rows::Numbers;
-use crate::store::stock_edit::{ADD_TO_SHELF, BEGIN_SHELF, KEEP_KEY, NOTE_ADJUSTMENT};
+use crate::store::stock_edit::{ADD_TO_SHELF, BEGIN_SHELF, COUNT_AGAIN, KEEP_KEY, LEAVE, NOTE_ADJUSTMENT};
 
 use super::writer::{begin, commit};
 use super::{json, reads};
@@ -45,7 +45,7 @@ async fn apply(
             Some(count(connection, rows).await?).filter(|rows| !rows.is_empty()).map(Refused::BelowReserved)
         }
         StockEdit::Begin(rows) => {
-            begin_shelves(connection, rows).await?;
+            insert(connection, rows, LEAVE).await?;
             None
         }
         StockEdit::Adjust { row, reason, at } => {
@@ -68,26 +68,31 @@ async fn apply(
     }
 }
 
+/// Begins shelves; gives the number of those written. What becomes of one that is there, SQL says.
+async fn insert(
+    connection: &mut SqliteConnection,
+    rows: &[ShelfEdit],
+    where_there_is_one: &'static str,
+) -> Result<u64, sqlx::Error> {
+    let mut query = QueryBuilder::new(
+        "insert into stocks (sku, warehouse_id, on_hand)
+        select value ->> 0, value ->> 1, value ->> 2 from jsonb_each(",
+    );
+    query.push_bind(as_json(rows)).push(") where true on conflict (sku, warehouse_id) ");
+    let inserted = query.push(where_there_is_one).build().execute(connection).await?;
+    Ok(inserted.rows_affected())
+}
+
 /// Gives the positions of the rows that cannot be.
 async fn count(connection: &mut SqliteConnection, rows: &[ShelfEdit]) -> Result<Vec<usize>, sqlx::Error> {
-    let counted = as_json(rows);
-    let written = sqlx::query(
-        "insert into stocks (sku, warehouse_id, on_hand)
-         select value ->> 0, value ->> 1, value ->> 2 from jsonb_each($1) where true
-         on conflict (sku, warehouse_id) do update set on_hand = excluded.on_hand
-         where stocks.reserved <= excluded.on_hand",
-    )
-    .bind(&counted)
-    .execute(&mut *connection)
-    .await?;
-    if written.rows_affected() == rows.len() as u64 {
+    if insert(&mut *connection, rows, COUNT_AGAIN).await? == rows.len() as u64 {
         return Ok(Vec::new());
     }
     let positions: Vec<i64> = sqlx::query_scalar(
         "select key from jsonb_each($1) join stocks on sku = value ->> 0 and warehouse_id = value ->> 1
          where reserved > value ->> 2 order by key",
     )
-    .bind(&counted)
+    .bind(as_json(rows))
     .fetch_all(connection)
     .await?;
     Ok(positions.into_iter().filter_map(|position| usize::try_from(position).ok()).collect())
@@ -96,15 +101,6 @@ async fn count(connection: &mut SqliteConnection, rows: &[ShelfEdit]) -> Result<
 fn as_json(rows: &[ShelfEdit]) -> String {
     let row = |row: &ShelfEdit| (row.sku.clone(), row.warehouse, row.units);
     json(&rows.iter().map(row).collect::<Vec<_>>())
-}
-
-async fn begin_shelves(connection: &mut SqliteConnection, rows: &[ShelfEdit]) -> Result<(), sqlx::Error> {
-    let begun = sqlx::query(
-        "insert into stocks (sku, warehouse_id, on_hand)
-         select value ->> 0, value ->> 1, value ->> 2 from jsonb_each($1) where true
-         on conflict (sku, warehouse_id) do nothing",
-    );
-    begun.bind(as_json(rows)).execute(connection).await.map(drop)
 }
 
 /// `false` where the shelf does not take it. Nobody else writes meanwhile.
